@@ -1,0 +1,1 @@
+"""Augmentation policies: one draw, two appliers of the same parameters."""

@@ -1,0 +1,1 @@
+"""The input path: source, seeded stream, geometry, loader, transfer."""

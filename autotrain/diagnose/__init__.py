@@ -1,0 +1,1 @@
+"""What holds the job back, and what a remedy would give."""

@@ -1,0 +1,1 @@
+"""What makes a task live: rig, step, loop, evaluation, restoring."""

@@ -1,0 +1,1 @@
+"""What can be set: one file per knob, listed in the registry."""

@@ -1,0 +1,1 @@
+"""Bursts of real training and what they saw."""

@@ -1,0 +1,1 @@
+"""The chosen settings with evidence and provenance; YAML in and out."""

@@ -1,0 +1,1 @@
+"""What people read: functions of sessions and plans."""

@@ -1,0 +1,1 @@
+"""Durations and learning-rate schedules as pure functions."""

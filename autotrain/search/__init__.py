@@ -1,0 +1,1 @@
+"""Optuna's search over the legal space, its bounds, and the duel that proves the choice."""

@@ -1,0 +1,69 @@
+"""Settings: one plain value per knob, saying how to run and (but for the policy's name) never what to learn."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from autotrain.errors import SettingsError, unknown
+
+Value = str | int | bool
+"""What a knob can be set to: a value that YAML and JSON write as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a training job runs. The defaults are PyTorch's own; change a copy with ``dataclasses.replace``."""
+
+    precision: str = "fp32"
+    """Arithmetic of forward and backward: fp32, tf32 (CUDA), bf16 or fp16 autocast; weights stay in fp32."""
+
+    memory_format: str = "contiguous"
+    """Layout of images and weights: contiguous (NCHW) or channels_last (NHWC)."""
+
+    augmentation: str = "none"
+    """Policy that every training image goes through: none, flip, crop, trivial or rand."""
+
+    placement: str = "worker"
+    """Where the policy's pixel work happens: per image in a loader worker, or per batch on the device."""
+
+    threads: int = 0
+    """Intra-op threads of the training process; 0 leaves torch's own count."""
+
+    workers: int = 0
+    """Loader processes; 0 loads in the training process."""
+
+    prefetch: int = 2
+    """Batches that each worker keeps ready; without effect at 0 workers."""
+
+    pinning: bool = False
+    """Page-locked host memory for batches, so that copies to a CUDA device overlap with work."""
+
+    def as_dict(self) -> dict[str, Value]:
+        """Return name and value of every setting, in the order of declaration."""
+        return asdict(self)
+
+    def changes(self, other: "Settings") -> dict[str, Value]:
+        """Return the settings whose value here differs from ``other``'s, with the value here."""
+        theirs = other.as_dict()
+        return {name: value for name, value in self.as_dict().items() if value != theirs[name]}
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all settings."""
+        return tuple(entry.name for entry in fields(cls))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+        """Build settings from names and values; what is left out has its default.
+
+        Raises:
+            SettingsError: a name is unknown or a value has another type than the setting.
+        """
+        known = {entry.name: entry.default for entry in fields(cls)}
+        for name, value in values.items():
+            if name not in known:
+                raise SettingsError(unknown("setting", name, known))
+            if type(value) is not type(known[name]):
+                wanted = type(known[name]).__name__
+                raise SettingsError(f"setting '{name}': {value!r} is not of type {wanted}")
+        return cls(**dict(values))

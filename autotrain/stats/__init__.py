@@ -1,0 +1,1 @@
+"""Statistics of noisy rates: summaries with intervals, warm-up detection, comparison."""
