@@ -1,0 +1,135 @@
+"""The transfer: a host batch becomes a batch on the device, augmented, scaled and normalised there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from autotrain.augment.batch import apply_batch
+from autotrain.augment.geometry import resize_batch
+from autotrain.augment.policy import Parameters
+from autotrain.data.reader import HostBatch
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceBatch:
+    """A batch on the device, before the device's share of the work is done."""
+
+    step: int
+    epoch: int
+    count: int
+    content: Any
+    parameters: Parameters | None = None
+    windows: np.ndarray[Any, np.dtype[np.int64]] | None = None
+
+
+class Transfer:
+    """Moves batches to the device and finishes them there.
+
+    Args:
+        device: where to.
+        mean: per channel, of images scaled to 0..1.
+        std: per channel, likewise.
+        image_size: side in pixels that crop windows are resized to.
+        memory_format: of the float images.
+
+    On CUDA the copy runs on a stream of its own, beside the step before.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        image_size: int | None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.device = device
+        self._image_size = image_size
+        self._memory_format = memory_format
+        deviation = torch.tensor(std, dtype=torch.float32)
+        self._scale = (1.0 / (255.0 * deviation)).to(device).view(1, -1, 1, 1)
+        self._shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device).view(1, -1, 1, 1)
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def move(self, batch: HostBatch) -> DeviceBatch:
+        """Copy to the device; on CUDA asynchronously where the memory is page-locked."""
+        if self._side is None:
+            content = to_device(batch.content, self.device)
+        else:
+            with torch.cuda.stream(self._side):
+                content = to_device(batch.content, self.device)
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(self._side)
+            _record(content, current)
+        return DeviceBatch(
+            step=batch.step,
+            epoch=batch.epoch,
+            count=batch.count,
+            content=content,
+            parameters=batch.parameters,
+            windows=batch.windows,
+        )
+
+    def finish(self, batch: DeviceBatch) -> Any:
+        """Do the device's share: crop, policy, scaling, normalising, memory format; return what the step is given."""
+        content = batch.content
+        if not (isinstance(content, tuple | list) and content):
+            return content
+        images, *others = content
+        if not is_raw(images):
+            return (self._laid_out(images), *others)
+        if batch.windows is not None:
+            assert self._image_size is not None
+            images = resize_batch(images, batch.windows, self._image_size)
+        if batch.parameters is not None:
+            images = apply_batch(images, batch.parameters)
+        return (self.normalize(images), *others)
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 images (n, channels, height, width) as normalised float32 in the memory format."""
+        floats = images.to(dtype=torch.float32, memory_format=self._memory_format)
+        return floats.mul_(self._scale).add_(self._shift)
+
+    def _laid_out(self, images: Any) -> Any:
+        if isinstance(images, torch.Tensor) and images.is_floating_point() and images.ndim == 4:
+            return images.contiguous(memory_format=self._memory_format)
+        return images
+
+
+def to_device(content: Any, device: torch.device) -> Any:
+    """Return the content with every tensor in it on the device; containers keep their kind."""
+    if isinstance(content, torch.Tensor):
+        return content.to(device, non_blocking=True)
+    if isinstance(content, dict):
+        return {key: to_device(entry, device) for key, entry in content.items()}
+    if isinstance(content, tuple) and hasattr(content, "_fields"):
+        return type(content)(*(to_device(entry, device) for entry in content))
+    if isinstance(content, tuple | list):
+        return type(content)(to_device(entry, device) for entry in content)
+    return content.to(device) if hasattr(content, "to") else content
+
+
+def tensors_in(content: Any) -> list[torch.Tensor]:
+    """Return all tensors in a batch's content."""
+    if isinstance(content, torch.Tensor):
+        return [content]
+    if isinstance(content, dict):
+        return [tensor for entry in content.values() for tensor in tensors_in(entry)]
+    if isinstance(content, tuple | list):
+        return [tensor for entry in content for tensor in tensors_in(entry)]
+    return []
+
+
+def is_raw(images: Any) -> bool:
+    """Tell whether these are images still in bytes: uint8, (n, channels, height, width)."""
+    return isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+
+
+def _record(content: Any, stream: torch.cuda.Stream) -> None:
+    for tensor in tensors_in(content):
+        tensor.record_stream(stream)

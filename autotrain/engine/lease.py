@@ -1,0 +1,146 @@
+"""The lease: a model is lent to a burst and comes back bit for bit, strides, gradients and modes included."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+class ModelLease:
+    """Gives a model tensors of its own while it is lent; the user's tensors are set aside, never written.
+
+    ``lend`` and ``take_back`` may alternate: several leases of one model can live at the same time, one lent at a time.
+
+    Args:
+        model: the user's model.
+        device: where the lent tensors live.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model
+        self._parameters = {id(entry): entry for entry in model.parameters()}
+        self._own = {key: _copied(entry.data, device) for key, entry in self._parameters.items()}
+        self._own_gradients: dict[int, torch.Tensor | None] = dict.fromkeys(self._parameters)
+        copies: dict[int, torch.Tensor] = {}
+        self._own_buffers = {
+            (id(module), name): copies.setdefault(id(entry), _copied(entry, device))
+            for module in model.modules()
+            for name, entry in module._buffers.items()
+            if entry is not None
+        }
+        self._modes = {id(module): module.training for module in model.modules()}
+        self._own_modes = {id(module): True for module in model.modules()}
+        self._theirs: dict[int, tuple[torch.Tensor, torch.Tensor | None]] | None = None
+        self._their_buffers: dict[tuple[int, str], torch.Tensor | None] = {}
+        self._their_plain: dict[int, dict[str, Any]] = {}
+
+    @property
+    def lent(self) -> bool:
+        """Whether the model holds the lease's tensors now."""
+        return self._theirs is not None
+
+    def lend(self) -> None:
+        """Put the lease's tensors into the model, in training mode at the first time."""
+        assert not self.lent
+        theirs = {}
+        for key, entry in self._parameters.items():
+            theirs[key] = (entry.data, entry.grad)
+            entry.grad = None
+            entry.data = self._own[key]
+            entry.grad = self._own_gradients[key]
+        self._theirs = theirs
+        for module in self.model.modules():
+            self._their_plain[id(module)] = _plain(module)
+            for name in module._buffers:
+                self._their_buffers[id(module), name] = module._buffers[name]
+                if (id(module), name) in self._own_buffers:
+                    module._buffers[name] = self._own_buffers[id(module), name]
+            self._modes[id(module)] = module.training
+            module.training = self._own_modes[id(module)]
+
+    def take_back(self) -> None:
+        """Put the user's tensors back as they were; the lease keeps what was trained, for the next time."""
+        assert self._theirs is not None
+        for key, entry in self._parameters.items():
+            self._own[key], self._own_gradients[key] = entry.data, entry.grad
+            data, gradient = self._theirs[key]
+            entry.grad = None
+            entry.data = data
+            entry.grad = gradient
+        for module in self.model.modules():
+            self._own_modes[id(module)] = module.training
+            module.training = self._modes[id(module)]
+            for name, buffer in list(module._buffers.items()):
+                if (id(module), name) not in self._their_buffers:
+                    del module._buffers[name]
+                    continue
+                if buffer is not None:
+                    self._own_buffers[id(module), name] = buffer
+                module._buffers[name] = self._their_buffers[id(module), name]
+            _restore_plain(module, self._their_plain[id(module)])
+        self._theirs = None
+        self._their_buffers, self._their_plain = {}, {}
+
+
+class OptimizerLease:
+    """Gives an optimizer that the user made a state of its own while it is lent."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._own = self._snapshot(copied=True)
+        self._theirs: tuple[Any, list[dict[str, Any]]] | None = None
+
+    def lend(self) -> None:
+        """Put the lease's state into the optimizer."""
+        self._theirs = self._snapshot(copied=False)
+        self._put(self._own)
+
+    def take_back(self) -> None:
+        """Put the user's state back."""
+        assert self._theirs is not None
+        self._own = self._snapshot(copied=False)
+        self._put(self._theirs)
+        self._theirs = None
+
+    def _snapshot(self, *, copied: bool) -> tuple[Any, list[dict[str, Any]]]:
+        state: Any = self.optimizer.state
+        if copied:
+            state = defaultdict(dict, {key: copy.deepcopy(entry) for key, entry in state.items()})
+        options = [
+            {
+                name: (copy.deepcopy(value) if copied else value)
+                for name, value in group.items()
+                if name != "params"
+            }
+            for group in self.optimizer.param_groups
+        ]
+        return state, options
+
+    def _put(self, snapshot: tuple[Any, list[dict[str, Any]]]) -> None:
+        state, options = snapshot
+        self.optimizer.state = state
+        for group, values in zip(self.optimizer.param_groups, options, strict=True):
+            for name in set(group) - set(values) - {"params"}:
+                del group[name]
+            group.update(values)
+
+
+def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.detach().to(device=device, copy=True)
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, _PLAIN) and name != "training"}
+
+
+def _restore_plain(module: nn.Module, before: dict[str, Any]) -> None:
+    for name, value in before.items():
+        if vars(module).get(name, _PLAIN) is not value:
+            setattr(module, name, value)

@@ -1,0 +1,242 @@
+"""The rig: the live objects for a workload and settings. The one place that makes a description live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from autotrain.data.loader import Loader, LoaderOptions
+from autotrain.data.reader import HostBatch, Reader
+from autotrain.data.transfer import DeviceBatch, Transfer
+from autotrain.engine.lease import ModelLease, OptimizerLease
+from autotrain.engine.restore import seed_everything, untouched
+from autotrain.engine.step import Step
+from autotrain.errors import CandidateError, TaskError
+from autotrain.knobs.registry import KNOBS
+from autotrain.settings import Settings
+from autotrain.workload import Workload, check_fit
+
+
+class InputSide:
+    """The live input path: reader and loader of a workload under settings."""
+
+    def __init__(self, workload: Workload, settings: Settings, *, start: int = 0, stop: int | None = None) -> None:
+        reader_options: dict[str, Any] = {}
+        loader_options: dict[str, Any] = {}
+        for knob in KNOBS:
+            value = getattr(settings, knob.name)
+            knob.reader_options(value, reader_options)
+            knob.loader_options(value, loader_options)
+        reader = Reader(workload.source, workload.recipe(settings.augmentation), **reader_options)
+        self.options = LoaderOptions(**loader_options)
+        self.loader = Loader(reader, workload.stream(), self.options, start=start, stop=stop)
+
+    @property
+    def stock(self) -> int:
+        """Batches that may lie ready: workers times prefetch."""
+        return self.options.workers * self.options.prefetch
+
+    def next(self) -> HostBatch:
+        """Return the next batch in host memory.
+
+        Raises:
+            StopIteration: the stream has ended.
+        """
+        return next(self.loader)
+
+    def close(self) -> None:
+        """End the workers."""
+        self.loader.close()
+
+
+class Rig:
+    """Model, optimizer, step and transfer of a workload under settings; entered, it also holds the loader.
+
+    Args:
+        workload: what to train.
+        settings: how.
+        borrow: train on copies of the model's tensors and give the user's back on exit; False trains the user's own.
+        start: first step of the stream.
+        stop: step after the last one; None goes on without end.
+        clip_norm: largest norm of the gradient.
+
+    Within ``with rig.active():`` the model holds the rig's tensors and the process has the rig's flags; several rigs
+    can live side by side, one active at a time.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        *,
+        borrow: bool = True,
+        start: int = 0,
+        stop: int | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.workload = workload
+        self.settings = settings
+        self.device = workload.device
+        self.startup_s = 0.0
+        self._borrow = borrow
+        self._range = start, stop
+        self._clip_norm = clip_norm
+        self._stack = ExitStack()
+        self._input: InputSide | None = None
+        self._step: Step | None = None
+        self._transfer: Transfer | None = None
+        self._model_lease: ModelLease | None = None
+        self._optimizer_lease: OptimizerLease | None = None
+
+    def __enter__(self) -> Rig:
+        started = perf_counter()
+        try:
+            self._build_compute()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.startup_s = perf_counter() - started
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+        self._stack.close()
+        self._step = self._transfer = None
+        self._model_lease = self._optimizer_lease = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def input(self) -> InputSide:
+        """The live input path, started when first asked for."""
+        if self._input is None:
+            start, stop = self._range
+            self._input = InputSide(self.workload, self.settings, start=start, stop=stop)
+        return self._input
+
+    @property
+    def step(self) -> Step:
+        """The training step."""
+        assert self._step is not None, "the rig is not entered"
+        return self._step
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The live optimizer."""
+        return self.step.optimizer
+
+    @property
+    def transfer(self) -> Transfer:
+        """The way to the device."""
+        assert self._transfer is not None, "the rig is not entered"
+        return self._transfer
+
+    @contextmanager
+    def active(self) -> Iterator[Rig]:
+        """Have the model hold this rig's tensors and the process this rig's flags; both are put back on leaving."""
+        with ExitStack() as stack:
+            stack.enter_context(untouched(self.device))
+            for knob in KNOBS:
+                stack.enter_context(knob.flags(getattr(self.settings, knob.name)))
+            for lease in (self._model_lease, self._optimizer_lease):
+                if lease is not None:
+                    lease.lend()
+                    stack.callback(lease.take_back)
+            torch.set_grad_enabled(True)
+            if self._borrow:
+                seed_everything(self.workload.seed, self.device)
+            yield self
+
+    def move(self, batch: HostBatch) -> DeviceBatch:
+        """Copy a batch to the device."""
+        return self.transfer.move(batch)
+
+    def train(self, batch: DeviceBatch) -> torch.Tensor:
+        """Finish a batch on the device and take one optimizer step with it; return the loss, still on the device.
+
+        Raises:
+            CandidateError: memory ran out.
+        """
+        try:
+            return self.step(self.transfer.finish(batch))
+        except torch.OutOfMemoryError as problem:
+            raise CandidateError(f"out of memory on {self.device}") from problem
+        except RuntimeError as problem:
+            if "can't allocate memory" in str(problem):
+                raise CandidateError("out of memory") from problem
+            raise
+
+    def check(self, batch: HostBatch) -> None:
+        """Run model and loss once on a batch and check that all fits; the rig must be active.
+
+        Raises:
+            TaskError: the model raised, or outputs and labels do not fit.
+        """
+        content = self.transfer.finish(self.transfer.move(batch))
+        if self.workload.task.step is not None:
+            self._try("step", lambda: self.step.loss(content), content)
+            return
+        self.step.model.eval()
+        try:
+            with torch.no_grad(), self.step.context():
+                outputs = self._try("model", lambda: self.step.model(content[0]), content)
+                check_fit(self.workload, outputs, content[1])
+                self._try("loss", lambda: self.workload.loss(outputs, content[1]), content)
+        finally:
+            self.step.model.train()
+
+    def _try(self, what: str, call: Any, content: Any) -> Any:
+        try:
+            return call()
+        except TaskError:
+            raise
+        except Exception as problem:
+            images = content[0] if isinstance(content, tuple | list) and content else content
+            shape = f" on images of shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else ""
+            line = str(problem).strip().splitlines() or [type(problem).__name__]
+            raise TaskError(
+                f"the {what} raised {type(problem).__name__}{shape}: {line[0]}. "
+                "Check that the model takes such images and the loss such labels"
+            ) from problem
+
+    def _build_compute(self) -> None:
+        workload, settings, device = self.workload, self.settings, self.device
+        model = workload.model
+        if self._borrow:
+            self._model_lease = ModelLease(model, device)
+            self._model_lease.lend()
+            self._stack.callback(lambda lease=self._model_lease: lease.take_back() if lease.lent else None)
+        else:
+            model.to(device)
+            model.train()
+        transfer_options: dict[str, Any] = {}
+        contexts, scalers = [], []
+        for knob in KNOBS:
+            value = getattr(settings, knob.name)
+            knob.model(model, value)
+            knob.transfer_options(value, transfer_options)
+            contexts.append(knob.step_context(value, device))
+            scalers.append(knob.scaler(value, device))
+        optimizer = workload.make_optimizer([entry for entry in model.parameters() if entry.requires_grad])
+        self._step = Step(
+            workload,
+            model,
+            optimizer,
+            contexts=[make for make in contexts if make is not None],
+            scaler=next((scaler for scaler in scalers if scaler is not None), None),
+            clip_norm=self._clip_norm,
+        )
+        self._transfer = Transfer(
+            device, mean=workload.mean, std=workload.std, image_size=workload.image_size, **transfer_options
+        )
+        if self._model_lease is not None:
+            self._model_lease.take_back()
+            if optimizer is workload.task.optimizer:
+                self._optimizer_lease = OptimizerLease(optimizer)

@@ -1,0 +1,52 @@
+"""Augmentation placement: the same pixel work per image in a worker, or per batch on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autotrain.augment.policy import policy
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.base import Choices, Effect, Knob, Side
+from autotrain.settings import Settings, Value
+from autotrain.workload import AUTO, Workload
+
+
+class Placement(Knob):
+    """Where flips and operators run; crops move too where all images have one size."""
+
+    name, effect, side = "placement", Effect.NUMERICS, Side.BOTH
+    known = ("worker", "device")
+
+    def choices(self, workload: Workload, machine: Machine) -> Choices:
+        """Offer the device where there is pixel work to move."""
+        del machine
+        opened = workload.task.augmentation == AUTO and workload.augmentable
+        if opened or _movable(workload.augmentation, workload):
+            return Choices(allowed=self.known)
+        return Choices(allowed=("worker",), left_out=(("device", _reason(workload)),))
+
+    def legal(self, settings: Settings, workload: Workload, machine: Machine) -> str | None:
+        """Refuse the device where samples are not images that a policy applies to."""
+        del machine
+        if settings.placement == "device" and not workload.augmentable:
+            return "the samples are transformed by the dataset itself"
+        return None
+
+    def canonical(self, settings: Settings, workload: Workload) -> Settings:
+        """Fold to the worker where nothing would move."""
+        return self.fold(settings, when=not _movable(settings.augmentation, workload), to="worker")
+
+    def reader_options(self, value: Value, options: dict[str, Any]) -> None:
+        """Leave the pixel work to the device."""
+        options["on_device"] = value == "device"
+
+
+def _movable(augmentation: str, workload: Workload) -> bool:
+    chosen = policy(augmentation)
+    return workload.augmentable and (chosen.depth > 0 or (chosen.crops and workload.uniform))
+
+
+def _reason(workload: Workload) -> str:
+    if not workload.augmentable:
+        return "the samples are transformed by the dataset itself"
+    return f"policy '{workload.augmentation}' has no pixel work worth moving"

@@ -1,0 +1,73 @@
+"""Precision: the arithmetic of forward and backward pass; weights and optimizer stay in fp32.
+
+Mixed precision after Micikevicius et al., "Mixed Precision Training", ICLR 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.base import Choices, Effect, Knob, Side
+from autotrain.settings import Value
+from autotrain.workload import Workload
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision(Knob):
+    """fp32, TF32 (CUDA), bf16 autocast, fp16 autocast with a loss scaler (CUDA)."""
+
+    name, effect, side = "precision", Effect.NUMERICS, Side.COMPUTE
+    known = ("fp32", "tf32", "bf16", "fp16")
+
+    def choices(self, workload: Workload, machine: Machine) -> Choices:
+        """Offer what the device computes natively; emulated types are slower and left out."""
+        del machine
+        kind = workload.device.type
+        if kind == "cuda":
+            return _cuda_choices(workload.device)
+        left_out = [("tf32", "a format of CUDA devices"), ("fp16", "needs a CUDA device to be faster")]
+        if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return Choices(allowed=("fp32", "bf16"), left_out=tuple(left_out))
+        reason = "this CPU would emulate it" if kind == "cpu" else f"not supported on {kind} yet"
+        return Choices(allowed=("fp32",), left_out=(*left_out, ("bf16", reason)))
+
+    def flags(self, value: Value) -> AbstractContextManager[object]:
+        """Turn TF32 on for matrix products and convolutions; fp32 leaves torch's flags as they are."""
+        return _tf32() if value == "tf32" else nullcontext()
+
+    def step_context(self, value: Value, device: torch.device) -> Callable[[], AbstractContextManager[object]] | None:
+        """Return autocast for bf16 and fp16."""
+        dtype = AUTOCAST.get(str(value))
+        if dtype is None:
+            return None
+        return lambda: torch.autocast(device.type, dtype=dtype)
+
+    def scaler(self, value: Value, device: torch.device) -> torch.amp.GradScaler | None:
+        """Return a loss scaler for fp16, whose small gradients would vanish without."""
+        return torch.amp.GradScaler(device.type) if value == "fp16" else None
+
+
+def _cuda_choices(device: torch.device) -> Choices:
+    major, _ = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return Choices(allowed=("fp32", "tf32", "bf16", "fp16"))
+    reason = f"compute capability {major}.x has no hardware for it"
+    allowed = ("fp32", "fp16") if major >= 7 else ("fp32",)
+    left_out = [("tf32", reason), ("bf16", reason)] + ([] if major >= 7 else [("fp16", reason)])
+    return Choices(allowed=allowed, left_out=tuple(left_out))
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    matmul.fp32_precision = conv.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision, conv.fp32_precision = before

@@ -1,0 +1,156 @@
+"""The list of all knobs, in the order in which the rig composes their hooks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from autotrain.errors import SettingsError, unknown
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.augmentation import Augmentation
+from autotrain.knobs.base import Choices, Effect, Knob, Side
+from autotrain.knobs.memory_format import MemoryFormat
+from autotrain.knobs.pinning import Pinning
+from autotrain.knobs.placement import Placement
+from autotrain.knobs.precision import Precision
+from autotrain.knobs.prefetch import Prefetch
+from autotrain.knobs.threads import Threads
+from autotrain.knobs.workers import Workers
+from autotrain.settings import Settings, Value
+from autotrain.workload import Workload
+
+KNOBS: tuple[Knob, ...] = (
+    Precision(),
+    MemoryFormat(),
+    Augmentation(),
+    Placement(),
+    Threads(),
+    Workers(),
+    Prefetch(),
+    Pinning(),
+)
+
+
+def knob(name: str) -> Knob:
+    """Return the knob of a setting.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    for entry in KNOBS:
+        if entry.name == name:
+            return entry
+    raise SettingsError(unknown("knob", name, (entry.name for entry in KNOBS)))
+
+
+def check_value(name: str, value: Value) -> str | None:
+    """Return what is wrong with the value of a setting, or None."""
+    return knob(name).check(value)
+
+
+def canonical(settings: Settings, workload: Workload) -> Settings:
+    """Fold settings that mean the same into one."""
+    for entry in KNOBS:
+        settings = entry.canonical(settings, workload)
+    return settings
+
+
+def illegal(settings: Settings, workload: Workload, machine: Machine) -> str | None:
+    """Return why the settings are not possible here, or None."""
+    for entry in KNOBS:
+        reason = entry.legal(settings, workload, machine)
+        if reason:
+            return f"{entry.name}: {reason}"
+    return None
+
+
+def key(settings: Settings, side: Side) -> tuple[tuple[str, Value], ...]:
+    """Return the part of the settings that one side's component measurements depend on."""
+    return tuple((entry.name, getattr(settings, entry.name)) for entry in KNOBS if entry.side in (side, Side.BOTH))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """The legal space of a task on a machine."""
+
+    default: Settings
+    """What the search has to beat."""
+
+    choices: Mapping[str, Choices]
+    """By knob; a knob that is fixed has one choice."""
+
+    members: tuple[Settings, ...]
+    """Every legal combination, canonical, the default first."""
+
+    @property
+    def left_out(self) -> tuple[tuple[str, Value, str], ...]:
+        """Knob, value and reason of everything that could not be offered."""
+        return tuple((name, value, why) for name, entry in self.choices.items() for value, why in entry.left_out)
+
+
+def default_settings(workload: Workload) -> Settings:
+    """Return the task's own settings with its policy filled in, canonical."""
+    return canonical(replace(workload.task.settings, augmentation=workload.augmentation), workload)
+
+
+def legal_space(
+    workload: Workload,
+    machine: Machine,
+    *,
+    allow: Effect = Effect.NUMERICS,
+    fixed: Mapping[str, Value] | None = None,
+) -> Space:
+    """Return all that the search may choose from.
+
+    Args:
+        workload: what is to be trained.
+        machine: where.
+        allow: the strongest effect on learning that the search may use; RECIPE knobs move by a rule of their own.
+        fixed: knobs that stay at a given value, in the default too.
+
+    Raises:
+        SettingsError: a fixed knob or value is unknown, or nothing legal is left.
+    """
+    fixed = dict(fixed or {})
+    for name, value in fixed.items():
+        problem = check_value(name, value)
+        if problem:
+            raise SettingsError(f"fixed setting '{name}': {problem}")
+    default = canonical(replace(default_settings(workload), **fixed), workload)  # type: ignore[arg-type]
+    choices: dict[str, Choices] = {}
+    for entry in KNOBS:
+        own = getattr(default, entry.name)
+        if entry.name in fixed:
+            choices[entry.name] = Choices(allowed=(fixed[entry.name],))
+        elif entry.effect is Effect.RECIPE:
+            choices[entry.name] = Choices(allowed=(own,))
+        elif entry.effect is Effect.NUMERICS and allow is Effect.EXACT:
+            offered = entry.choices(workload, machine).allowed
+            left_out = tuple((value, "changes the rounding; only exact changes are allowed") for value in offered)
+            choices[entry.name] = Choices(
+                allowed=(own,), left_out=tuple(pair for pair in left_out if pair[0] != own)
+            )
+        else:
+            offered_here = entry.choices(workload, machine)
+            allowed = tuple(dict.fromkeys((own, *offered_here.allowed)))
+            choices[entry.name] = replace(offered_here, allowed=allowed)
+    members = _members(default, choices, workload, machine)
+    return Space(default=default, choices=choices, members=members)
+
+
+def _members(
+    default: Settings, choices: Mapping[str, Choices], workload: Workload, machine: Machine
+) -> tuple[Settings, ...]:
+    names = list(choices)
+    found: dict[Settings, None] = {default: None}
+    for values in itertools.product(*(choices[name].allowed for name in names)):
+        settings = canonical(Settings(**dict(zip(names, values, strict=True))), workload)  # type: ignore[arg-type]
+        if illegal(settings, workload, machine) is None:
+            found[settings] = None
+    return tuple(found)
+
+
+def effects(names: Iterable[str]) -> set[Effect]:
+    """Return the effects on learning of some knobs."""
+    return {knob(name).effect for name in names}

@@ -1,0 +1,66 @@
+"""What a plan may say about each setting, as one check that knows the value alone."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from autotrain.errors import unknown
+from autotrain.settings import Settings
+
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "precision": ("fp32", "tf32", "bf16", "fp16"),
+        "memory_format": ("contiguous", "channels_last"),
+        "augmentation": ("none", "flip", "crop", "trivial", "rand"),
+        "placement": ("worker", "device"),
+    }
+)
+"""Settings that are one word of a closed set."""
+
+LEAST: Mapping[str, int] = MappingProxyType({"threads": 0, "workers": 0, "prefetch": 1})
+"""Settings that are a whole number, with the smallest one allowed."""
+
+SWITCHES: tuple[str, ...] = ("pinning",)
+"""Settings that are true or false."""
+
+_SHOWN_CHARACTERS = 60
+
+
+def check_value(name: str, value: object) -> str | None:
+    """Return why setting ``name`` cannot be ``value``, with the remedy; None where it can.
+
+    Whether this machine can run the value is not asked: a plan made elsewhere is still a valid plan.
+    """
+    if name in CHOICES:
+        if value in CHOICES[name] and isinstance(value, str):
+            return None
+        return unknown("value", shown(value), CHOICES[name])
+    if name in LEAST:
+        if type(value) is not int:
+            return f"{shown(value)} is not a whole number. Write a number of at least {LEAST[name]}"
+        return None if value >= LEAST[name] else f"{value} is too small. Write a number of at least {LEAST[name]}"
+    if name in SWITCHES:
+        return None if isinstance(value, bool) else f"{shown(value)} is neither true nor false. Write one of the two"
+    return unknown("knob", shown(name), Settings.names())
+
+
+def check_settings(settings: Settings) -> str | None:
+    """Return the first reason why ``settings`` cannot stand in a plan, with the setting's name; or None."""
+    for name, value in settings.as_dict().items():
+        reason = check_value(name, value)
+        if reason is not None:
+            return f"{name}: {reason}"
+    return None
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as YAML would show it: on one line, printable and short, whatever it holds."""
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = text[: _SHOWN_CHARACTERS - 3] + "..." if len(text) > _SHOWN_CHARACTERS else text
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with escapes in place of what a terminal would not show as it is, line ends included."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -1,0 +1,330 @@
+"""The workload: a task with every default filled in and every mistake found, ready to be made live."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from autotrain.augment.policy import POLICIES, policy
+from autotrain.data.reader import Recipe
+from autotrain.data.source import (
+    FolderSource,
+    ImageSource,
+    Source,
+    TensorSource,
+    image_size,
+    open_source,
+    read_sample,
+    square_side,
+)
+from autotrain.data.stream import Stream, seeded
+from autotrain.errors import DataError, TaskError, UnsupportedError
+from autotrain.schedules.time import Time, parse_time
+from autotrain.task import Task
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per channel, as in torchvision's reference training scripts."""
+
+DEFAULT_BATCH_SIZE = 64
+DEFAULT_IMAGE_SIZE = 224
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A task made concrete: opened source, chosen loss, optimizer, sizes and device."""
+
+    task: Task
+    """What the user gave."""
+
+    source: Source
+    """Training samples."""
+
+    validation: Source | None
+    """Validation samples, where there are any."""
+
+    loss: Callable[[Any, Any], torch.Tensor]
+    """``loss(outputs, labels)``."""
+
+    loss_name: str
+    """What people read."""
+
+    batch_size: int
+    image_size: int | None
+    """Side of the images in pixels; None where samples stay as the dataset gives them."""
+
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: str
+    """Policy of the default settings."""
+
+    device: torch.device
+    duration: Time
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's model."""
+        return self.task.model
+
+    @property
+    def seed(self) -> int:
+        """Seed of the stream and of everything random."""
+        return self.task.seed
+
+    @property
+    def augmentable(self) -> bool:
+        """Whether samples are images that a policy can be applied to."""
+        return self.source.images and self.task.collate is None
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all images have one size by construction, so that crops can be cut on the device."""
+        return isinstance(self.source, TensorSource) and self.augmentable
+
+    def stream(self) -> Stream:
+        """Return the stream of training batches."""
+        return Stream(len(self.source), self.batch_size, seed=self.seed, sampler=self.task.sampler)
+
+    def recipe(self, augmentation: str) -> Recipe:
+        """Return what is done to the images under a policy."""
+        return Recipe(
+            seed=self.seed,
+            policy=policy(augmentation),
+            image_size=self.image_size,
+            channels=self.channels,
+            collate=self.task.collate,
+        )
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+        """Return the user's optimizer, or one made by the user's function, or AdamW(lr=1e-3).
+
+        Raises:
+            TaskError: the user's function raised or gave no optimizer.
+        """
+        wanted = self.task.optimizer
+        if wanted is None:
+            return torch.optim.AdamW(parameters, lr=1e-3, **options)
+        if isinstance(wanted, Optimizer):
+            return wanted
+        try:
+            made = wanted(parameters)
+        except Exception as problem:
+            raise TaskError(f"optimizer: the function raised {type(problem).__name__}: {problem}") from problem
+        if not isinstance(made, Optimizer):
+            raise TaskError(f"optimizer: the function gave {type(made).__name__}, not a torch optimizer")
+        return made
+
+    @property
+    def fingerprint(self) -> str:
+        """A short digest of what determines how fast the task runs: model, dataset, sizes, recipe, device kind."""
+        shapes = [(name, tuple(entry.shape), str(entry.dtype)) for name, entry in self.model.named_parameters()]
+        facts = (
+            type(self.model).__qualname__,
+            shapes,
+            self.source.kind,
+            len(self.source),
+            self.batch_size,
+            self.image_size,
+            self.channels,
+            self.loss_name,
+            type(self.task.optimizer).__name__,
+            self.device.type,
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def prepare_workload(task: Task) -> Workload:
+    """Fill in a task's defaults and find its mistakes, leaving model and random states as they were.
+
+    Raises:
+        TaskError: model, optimizer, labels, sizes or recipe do not fit each other.
+        DataError: the dataset cannot be read.
+        UnsupportedError: the device is not there.
+    """
+    if not isinstance(task.model, nn.Module):
+        raise TaskError(f"model: expected a torch.nn.Module, got {type(task.model).__name__}")
+    source = open_source(task.dataset)
+    validation = None if task.validation is None else open_source(task.validation)
+    with seeded(0):
+        first = read_sample(source, 0)
+    labelled = isinstance(first, tuple | list) and len(first) == 2
+    if not labelled and task.step is None:
+        raise TaskError(
+            f"{source.where(0)} is not an (image, label) pair: give step=, a function step(model, batch) -> loss"
+        )
+    loss, loss_name = _loss(task, first[1] if labelled else None)
+    images = source.images and task.collate is None
+    channels = _channels(first[0]) if images else 0
+    size = _image_size(task, source) if images else None
+    mean, std = _statistics(task, channels)
+    workload = Workload(
+        task=task,
+        source=source,
+        validation=validation,
+        loss=loss,
+        loss_name=loss_name,
+        batch_size=_batch_size(task, source),
+        image_size=size,
+        channels=channels,
+        mean=mean,
+        std=std,
+        augmentation=_augmentation(task, source, images),
+        device=_device(task.device),
+        duration=parse_time(task.duration),
+    )
+    workload.stream()
+    _check_labels(workload)
+    return workload
+
+
+def _loss(task: Task, label: Any) -> tuple[Callable[[Any, Any], torch.Tensor], str]:
+    if task.loss is not None:
+        return task.loss, getattr(task.loss, "__name__", type(task.loss).__name__)
+    if label is None or task.step is not None:
+        return _no_loss, "the step's own"
+    values = torch.as_tensor(label)
+    if not values.is_floating_point():
+        if values.ndim:
+            raise TaskError(f"labels of shape {tuple(values.shape)} and type {values.dtype}: give loss= for such a task")
+        return functional.cross_entropy, "cross-entropy"
+    if values.ndim == 1 and len(values) > 1 and bool(((values == 0) | (values == 1)).all()):
+        return functional.binary_cross_entropy_with_logits, "binary cross-entropy"
+    return _mean_squared_error, "mean squared error"
+
+
+def _mean_squared_error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return functional.mse_loss(outputs, labels.to(outputs.dtype).view_as(outputs))
+
+
+def _no_loss(outputs: Any, labels: Any) -> torch.Tensor:
+    raise TaskError("this task has a step of its own and no loss=: give loss= to evaluate it")
+
+
+def _batch_size(task: Task, source: Source) -> int:
+    if task.batch_size is None:
+        return min(DEFAULT_BATCH_SIZE, max(1, len(source) // 8))
+    if isinstance(task.batch_size, bool) or not isinstance(task.batch_size, int) or task.batch_size < 1:
+        raise TaskError(f"batch_size: {task.batch_size!r} is not a whole number of at least 1")
+    return task.batch_size
+
+
+def _image_size(task: Task, source: Source) -> int:
+    if task.image_size is not None:
+        if isinstance(task.image_size, bool) or not isinstance(task.image_size, int) or task.image_size < 1:
+            raise TaskError(f"image_size: {task.image_size!r} is not a whole number of pixels")
+        return task.image_size
+    return square_side(source) or DEFAULT_IMAGE_SIZE
+
+
+def _channels(image: Any) -> int:
+    if isinstance(image, torch.Tensor):
+        return int(image.shape[0])
+    if hasattr(image, "mode"):
+        return 1 if image.mode in ("1", "L", "I;16") else 3
+    return 3 if image.ndim == 3 and image.shape[2] >= 3 else 1
+
+
+def _statistics(task: Task, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+    chosen = []
+    for name, given, default in (("mean", task.mean, usual[0]), ("std", task.std, usual[1])):
+        values = default if given is None else tuple(float(entry) for entry in given)
+        if channels and len(values) != channels:
+            raise TaskError(f"{name}: {len(values)} values for images of {channels} channels")
+        if name == "std" and any(entry <= 0 for entry in values):
+            raise TaskError("std: must be above 0 in every channel")
+        chosen.append(values)
+    return chosen[0], chosen[1]
+
+
+def _augmentation(task: Task, source: Source, images: bool) -> str:
+    name = task.augmentation
+    if name is None:
+        return "crop" if isinstance(source, FolderSource) and images else "none"
+    if name == AUTO:
+        return "crop" if images else "none"
+    if policy(name) is not POLICIES[0] and not images:
+        raise TaskError(
+            f"augmentation: '{name}' needs images as PIL, uint8 arrays or uint8 tensors; {source.name} gives samples "
+            "that were transformed already. Take the augmentation out of the dataset's transforms, or use 'none'"
+        )
+    return name
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as problem:
+        raise UnsupportedError(f"device '{name}': not a device. Known: cpu, cuda, cuda:N, mps") from problem
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UnsupportedError(f"device '{name}': torch sees no CUDA device here. Use device='cpu'")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise UnsupportedError(f"device '{name}': there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UnsupportedError("device 'mps': not available here (macOS on Apple silicon only). Use device='cpu'")
+    elif device.type != "cpu":
+        raise UnsupportedError(f"device '{name}': not supported. Known: cpu, cuda, cuda:N, mps")
+    return device
+
+
+def _check_labels(workload: Workload) -> None:
+    """Find class numbers that no model could have meant; the model's own outputs are checked when it is live."""
+    source = workload.source
+    if workload.loss is not functional.cross_entropy or not isinstance(source, TensorSource | FolderSource):
+        return
+    labels = torch.as_tensor(source.labels)
+    if labels.numel() and int(labels.min()) < 0:
+        place = int(labels.argmin())
+        raise DataError(f"{source.where(place)}: label {int(labels.min())} is negative; classes count from 0")
+
+
+def check_fit(workload: Workload, outputs: Any, labels: Any) -> None:
+    """Check that a model's outputs fit a batch's labels.
+
+    Raises:
+        TaskError: they do not; the message names shapes and classes.
+    """
+    if not (isinstance(outputs, torch.Tensor) and isinstance(labels, torch.Tensor)):
+        return
+    if workload.loss is not functional.cross_entropy or labels.is_floating_point():
+        return
+    if outputs.ndim != 2 or len(outputs) != len(labels):
+        raise TaskError(
+            f"the model gives outputs of shape {tuple(outputs.shape)} for {len(labels)} labels; "
+            f"cross-entropy wants ({len(labels)}, classes). Change the model's last layer, or give loss="
+        )
+    highest, lowest = _label_range(workload, labels)
+    classes = outputs.shape[1]
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise TaskError(
+            f"the model gives {classes} outputs, but the dataset has label {wrong}: labels must be 0 to {classes - 1}. "
+            "Give the model as many outputs as there are classes, or mend the labels"
+        )
+
+
+def _label_range(workload: Workload, labels: torch.Tensor) -> tuple[int, int]:
+    known = getattr(workload.source, "labels", None)
+    everything = labels if known is None else torch.as_tensor(known)
+    highest = int(everything.max())
+    return max(highest, (workload.source.classes or 1) - 1), int(everything.min())
+
+
+def describe_images(workload: Workload) -> str:
+    """Return what the model is fed, for people: ``1,002 image files at 96 px``."""
+    size = f" at {workload.image_size} px" if workload.image_size else ""
+    return f"{len(workload.source):,} {workload.source.kind}{size}"
+
+
