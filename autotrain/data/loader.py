@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -97,8 +99,26 @@ class Loader:
         assert isinstance(batch, HostBatch)
         return batch
 
+    def pause(self) -> bool:
+        """Freeze the workers as they are; return whether there is nothing left that runs."""
+        return self._signal("SIGSTOP")
+
+    def resume(self) -> bool:
+        """Let frozen workers go on; return whether they had been frozen."""
+        return self._signal("SIGCONT")
+
+    def _signal(self, name: str) -> bool:
+        number = getattr(signal, name, None)
+        if number is None:
+            return not self.pids
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return True
+
     def close(self) -> None:
         """End the workers and wait for them."""
+        self.resume()
         iterator, self._iterator = self._iterator, iter(())
         shutdown = getattr(iterator, "_shutdown_workers", None)
         if shutdown is not None:

@@ -56,13 +56,20 @@ class Transfer:
         self._shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device).view(1, -1, 1, 1)
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def move(self, batch: HostBatch) -> DeviceBatch:
-        """Copy to the device; on CUDA asynchronously where the memory is page-locked."""
+    def move(self, batch: HostBatch, *, events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None) -> DeviceBatch:
+        """Copy to the device; on CUDA asynchronously where the memory is page-locked.
+
+        ``events`` are recorded before and after the copy, on its stream.
+        """
         if self._side is None:
             content = to_device(batch.content, self.device)
         else:
             with torch.cuda.stream(self._side):
+                if events:
+                    events[0].record()
                 content = to_device(batch.content, self.device)
+                if events:
+                    events[1].record()
             current = torch.cuda.current_stream(self.device)
             current.wait_stream(self._side)
             _record(content, current)

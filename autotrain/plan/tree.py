@@ -23,7 +23,7 @@ from ruamel.yaml.reader import ReaderError
 from autotrain.errors import PlanError
 from autotrain.plan.values import printable, shown
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000
 """Size of a text that is still taken for a plan; real ones have a few thousand bytes."""
 
 MAX_NODES = 20_000
@@ -145,7 +145,7 @@ class _Builder:
             raise Place(where=self._where, line=1).error("the plan is empty. Start it with the line `schema: 1`")
         if event.version or event.tags:
             raise self._place(event).error("directives are not allowed in a plan. Remove the line that starts with %")
-        node = self._node(next(self._events), name="", depth=0)
+        node = self._node(next(self._events), name="", depth=0, begins=None)
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
                 raise self._place(event).error("a second document begins here. Keep one plan per file")
@@ -169,8 +169,11 @@ class _Builder:
             raise place.error("nested deeper or longer than any plan. Check the path")
         return place
 
-    def _node(self, event: Any, *, name: str, depth: int) -> Node:
+    def _node(self, event: Any, *, name: str, depth: int, begins: Place | None) -> Node:
+        """Return the node of ``event``; ``begins`` is the place of its name, which alone shows where nothing stands."""
         place = self._check(event, depth=depth)
+        if begins is not None and not (isinstance(event, ScalarEvent) and event.value):
+            place = begins
         if isinstance(event, MappingStartEvent):
             return self._table(place, name=name, depth=depth)
         if isinstance(event, SequenceStartEvent):
@@ -181,7 +184,7 @@ class _Builder:
     def _listing(self, place: Place, *, name: str, depth: int) -> Listing:
         items: list[Node] = []
         while not isinstance(event := next(self._events), SequenceEndEvent):
-            items.append(self._node(event, name=f"{name}[{len(items)}]", depth=depth + 1))
+            items.append(self._node(event, name=f"{name}[{len(items)}]", depth=depth + 1, begins=None))
         return Listing(place=place, name=name, items=tuple(items))
 
     def _table(self, place: Place, *, name: str, depth: int) -> Table:
@@ -196,7 +199,7 @@ class _Builder:
                 raise here.error(f"'{shown(key)}' is given twice, first on line {keys[key].line}. Remove one of them")
             keys[key] = here
             path = f"{name}.{shown(key)}" if name else shown(key)
-            entries[key] = self._node(next(self._events), name=path, depth=depth + 1)
+            entries[key] = self._node(next(self._events), name=path, depth=depth + 1, begins=here)
         return Table(place=place, name=name, entries=entries, keys=keys)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.emitter import Emitter
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from autotrain.plan.evidence import Evidence, Worth
 from autotrain.plan.provenance import Provenance
@@ -32,7 +34,8 @@ _HEADER = """\
 
 _EVIDENCE_NOTE = """\
 # What was measured. Rates are in images/s; low and high bound the 95% interval, n counts samples.
-# ratio: chosen over default. worth: the plan's rate over its rate with that one setting taken back.
+# usual_rate: the default with a worker per usable core. ratio: chosen over default. worth: the plan's
+# rate over its rate with that one setting taken back.
 """
 
 _PROVENANCE_NOTE = """\
@@ -79,7 +82,7 @@ def _settings(settings: Settings, worth: tuple[Worth, ...]) -> dict[str, Comment
 
 def _comment(value: Value, *, default: Value, worth: Worth | None) -> str:
     if worth is None:
-        return "the default" if value == default else f"instead of {shown(default)}"
+        return "the default" if value == default else f"instead of the default, {shown(default)}"
     replaced = f"instead of {shown(worth.instead_of)}"
     if worth.ratio is None:
         return replaced
@@ -95,9 +98,12 @@ def _record(record: Evidence | Provenance | Worth) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> Any:
     if name == "versions":
-        return dict(value)
+        return {_text(package): _text(version) for package, version in value}
     if name == "left_out":
-        return [{"knob": knob, "value": choice, "reason": reason} for knob, choice, reason in value]
+        return [
+            {"knob": _text(knob), "value": _plain("", choice), "reason": _text(reason)}
+            for knob, choice, reason in value
+        ]
     if isinstance(value, Worth):
         return _record(value)
     if isinstance(value, Estimate):
@@ -106,7 +112,13 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain("", entry) for entry in value]
     if isinstance(value, float):
         return _number(value)
-    return str(value) if isinstance(value, str) else value
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    """Return ``text`` as it is or, where odd spaces or unprintable characters would not survive, in double quotes."""
+    usual = text.isprintable() and text == " ".join(text.split())
+    return str(text) if usual else DoubleQuotedScalarString(text)
 
 
 def _estimate(estimate: Estimate) -> CommentedMap:
@@ -122,10 +134,19 @@ def _number(number: float) -> int | float:
     return int(number) if whole else number
 
 
+class _Emitter(Emitter):
+    """The usual writer, but for double-quoted text: it stays on one line, since folding it loses spaces."""
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:  # noqa: ARG002  # the base class's signature
+        super().write_double_quoted(text, split=False)
+
+
 def _dump(section: dict[str, Any]) -> str:
     yaml = YAML(typ="rt")
+    yaml.Emitter = _Emitter
     yaml.width = _WIDTH
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = StringIO()
     yaml.dump(section, stream)
-    return stream.getvalue()
+    # Folding leaves spaces at line ends, which mean nothing in YAML and which editors take away.
+    return "".join(f"{line.rstrip(' ')}\n" for line in stream.getvalue().rstrip("\n").split("\n"))

@@ -46,9 +46,8 @@ class Estimate:
         """Return value, low, high and n, for JSON and YAML."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
-def summarize(
-    samples: Sequence[float], *, seed: int = 0, resamples: int = 1000, block: int | None = None
-) -> Estimate:
+
+def summarize(samples: Sequence[float], *, seed: int = 0, resamples: int = 1000, block: int | None = None) -> Estimate:
     """Return the median of samples taken in order, with a 95% interval that allows for their correlation.
 
     The interval comes from a circular moving-block bootstrap (see ``_ends``). With fewer than three samples it is the
@@ -114,17 +113,15 @@ def ratio_of_rates(candidate: Estimate, baseline: Estimate) -> Estimate:
     ratio = candidate.value / baseline.value
     down = math.hypot(math.log(candidate.value / candidate.low), math.log(baseline.high / baseline.value))
     up = math.hypot(math.log(candidate.high / candidate.value), math.log(baseline.value / baseline.low))
-    return Estimate(
-        value=ratio, low=ratio * math.exp(-down), high=ratio * math.exp(up), n=min(candidate.n, baseline.n)
-    )
+    return Estimate(value=ratio, low=ratio * math.exp(-down), high=ratio * math.exp(up), n=min(candidate.n, baseline.n))
 
 
 def block_length(samples: Sequence[float] | Array) -> int:
     """Return the block length for a bootstrap of correlated samples: ``n ** (1/3)``, or more where they need it.
 
     More is ``(2 r / (1 - r**2)) ** (2/3) * (1.5 n) ** (1/3)`` for the correlation r at lag 1: the rule of Politis and
-    White (Automatic block-length selection for the dependent bootstrap, Econometric Reviews 23, 2004), for a first-order
-    autoregressive series. Never more than a third of the samples.
+    White (Automatic block-length selection for the dependent bootstrap, Econometric Reviews 23, 2004), for a
+    first-order autoregressive series. Never more than a third of the samples.
     """
     values = np.asarray(samples, dtype=np.float64)
     n = len(values)
@@ -132,8 +129,8 @@ def block_length(samples: Sequence[float] | Array) -> int:
     power = float(deviations @ deviations)
     correlation = float(deviations[1:] @ deviations[:-1]) / power if power > 0 else 0.0
     r = min(max(correlation, 0.0), 0.95)
-    needed = (2 * r / (1 - r * r)) ** (2 / 3) * (1.5 * n) ** (1 / 3)
-    return max(1, min(round(max(n ** (1 / 3), needed)), n // 3))
+    needed = math.cbrt((2 * r / (1 - r * r)) ** 2 * 1.5 * n)
+    return max(1, min(round(max(math.cbrt(n), needed)), n // 3))
 
 
 def _draws(n: int, block: int, resamples: int, seed: int) -> Iterator[Indices]:
@@ -154,9 +151,10 @@ def _ends(statistics: Array, n: int, block: int) -> tuple[float, float]:
     """Return the ends of the 95% percentile interval, expanded for the small number of blocks.
 
     Percentile intervals of few samples are too short. Hesterberg (What teachers should know about the bootstrap, The
-    American Statistician 69, 2015, section 3.3) takes outer percentiles, ``Phi(-sqrt(k / (k - 1)) t(k - 1))``; k is here
-    the number of blocks. Simulated for 24 windows of 12% spread, the interval holds the truth in 95% of cases, in 93%
-    at a lag-1 correlation of 0.4 and 83% at 0.75; plain percentiles with ``n ** (1/3)``: 92, 86 and 68%.
+    American Statistician 69, 2015) takes outer percentiles instead, ``Phi(-sqrt(k / (k - 1)) t(k - 1))``; here k is the
+    number of blocks. Simulated for 24 windows of 12% spread, it holds the truth in 95% of cases, in 91% at a lag-1
+    correlation of 0.4 and in 79% at 0.75 (8 windows: 93, 83 and 61%); plain percentiles with blocks of ``n ** (1/3)``
+    in 92, 86 and 65%.
     """
     blocks = max(2.0, n / block)
     tail = float(ndtr(-math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, 0.975)))

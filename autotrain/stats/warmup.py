@@ -18,11 +18,12 @@ LIMIT = 2.2
 def is_stationary(times: Sequence[float], *, window: int = WINDOW) -> bool:
     """Return whether the last ``window`` step times show no trend: their two halves come from one distribution.
 
-    The halves are compared by the rank sum of Mann and Whitney (Annals of Mathematical Statistics 18, 1947), which asks
-    nothing of the distribution: outliers, and steps that alternate between two durations, do no harm. A difference of the
-    medians below 2% passes in any case. Fewer than ``window`` times are never stationary.
+    The halves are compared by the rank sum of Mann and Whitney (Annals of Mathematical Statistics 18, 1947), which
+    asks nothing of the distribution: outliers, and steps that alternate between two durations, do no harm. A difference
+    of the medians below 2% passes in any case. Fewer than ``window`` times are never stationary.
 
-    What it cannot see is a trend that stays within the noise of one window: at 15% noise, about 15% over the window.
+    About 3% of stationary windows are refused, so whoever asks again after each step loses a step or two. What it
+    cannot see is a trend that stays within the noise of one window: at 15% noise, about 15% over the window.
 
     Raises:
         ValueError: ``window`` is below 8, where ranks cannot tell anything.
@@ -44,8 +45,8 @@ def is_stationary(times: Sequence[float], *, window: int = WINDOW) -> bool:
 def steady_start(times: Sequence[float]) -> int:
     """Return the index from which on a recorded series is steady; 0 for an empty one.
 
-    It is the start that makes the standard error of the rest's mean least (MSER: White, An effective truncation heuristic
-    for bias reduction in simulation output, Simulation 69, 1997), looked for in the first half. A result of
+    It is the start that makes the standard error of the rest's mean least (MSER: White, An effective truncation
+    heuristic for bias reduction in simulation output, Simulation 69, 1997), looked for in the first half. A result of
     ``len(times) // 2`` says that the series may still be moving there.
     """
     values = np.asarray(times, dtype=np.float64)

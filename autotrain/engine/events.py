@@ -1,0 +1,109 @@
+"""Events of training, for whoever shows its progress or keeps its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autotrain.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """What an epoch of training came to."""
+
+    epoch: int
+    """Number of the epoch, from 1."""
+
+    step: int
+    """Steps done since the start of training."""
+
+    images: int
+    """Images trained on in this epoch."""
+
+    seconds: float
+    """Wall-clock seconds of its training steps."""
+
+    wait_s: float
+    """Of these, seconds in which training waited for images."""
+
+    loss: float
+    """Mean training loss."""
+
+    lr: float
+    """Learning rate of the first parameter group at the last step."""
+
+    validation_s: float | None = None
+    """Seconds of validation; None where there is no validation set."""
+
+    validation_loss: float | None = None
+    accuracy: float | None = None
+    """Share of validation images classified rightly, 0 to 1; None for tasks without classes."""
+
+    @property
+    def images_per_s(self) -> float:
+        """Rate of training, validation left out."""
+        return self.images / self.seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitStarted:
+    """Training begins."""
+
+    settings: Settings
+    steps_per_epoch: int
+    total_steps: int | None
+    """None where training goes by wall-clock."""
+
+    total_s: float | None
+    """None where training goes by steps."""
+
+    images: int
+    """Training images per epoch."""
+
+    validation_images: int
+    """0 where there is no validation set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """A step was taken; told a few times a second, not for every step."""
+
+    step: int
+    epoch: int
+    """From 1."""
+
+    progress: float
+    """Share of the training that is done, 0 to 1."""
+
+    loss: float
+    lr: float
+    images_per_s: float
+    """Over the last moments."""
+
+    wait_share: float
+    """Share of the last moments in which training waited for images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochDone:
+    """An epoch ended, validation included."""
+
+    record: EpochRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitEnded:
+    """Training ended."""
+
+    seconds: float
+    interrupted: bool
+
+
+FitEvent = FitStarted | StepDone | EpochDone | FitEnded
+FitObserver = Callable[[FitEvent], None]

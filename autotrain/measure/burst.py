@@ -1,0 +1,174 @@
+"""Bursts: short timed stretches of real training. One burst ranks; claims come from the duel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from autotrain.engine.rig import Rig
+from autotrain.hardware.monitor import Monitor
+from autotrain.measure.clock import Clock
+from autotrain.measure.drive import Drive, FullDrive
+from autotrain.measure.measurement import Measurement, Window
+from autotrain.stats.summary import summarize_rate
+from autotrain.stats.warmup import is_stationary
+
+STATIONARY_STEPS = 10
+"""Step times that are looked at to tell whether a burst has settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstOptions:
+    """How long a burst lasts."""
+
+    window_s: float = 0.25
+    """Shortest window."""
+
+    window_steps: int = 4
+    """Fewest steps in a window on a device that works asynchronously; a CPU's windows may hold one long step."""
+
+    windows: int = 8
+    """Windows that are enough."""
+
+    least_windows: int = 3
+    """Windows that are taken even when time is short."""
+
+    limit_s: float = 4.0
+    """Timed seconds after which no further window is begun."""
+
+    warmup_s: float = 3.0
+    """Seconds after which warming up ends, settled or not; past the loader's stock in any case."""
+
+    behind: float = 0.85
+    """A burst is given up once its rate's interval lies below this share of the incumbent's rate."""
+
+
+SCREENING = BurstOptions()
+CEILING = BurstOptions(windows=6, limit_s=2.5, warmup_s=1.5)
+
+
+def burst(
+    rig: Rig,
+    *,
+    make_drive: Callable[[Rig, Clock], Drive] = FullDrive,
+    options: BurstOptions = SCREENING,
+    incumbent: float | None = None,
+    clock: Clock | None = None,
+) -> Measurement:
+    """Measure a rig.
+
+    Args:
+        rig: entered, not active.
+        make_drive: what a step does: full training where not given.
+        options: how long.
+        incumbent: images/s of the best so far; a burst clearly below ends early.
+        clock: brings the time.
+
+    Raises:
+        CandidateError: the candidate failed: out of memory, a dead or hanging worker.
+    """
+    clock = clock or Clock()
+    with rig.active():
+        started = clock.now()
+        drive = make_drive(rig, clock)
+        drive.step()
+        drive.synchronize()
+        startup_s = rig.startup_s + clock.now() - started
+        warmup_steps, stationary = _warm_up(drive, options, clock)
+        _reset_peak(rig)
+        monitor = Monitor(clock.now)
+        monitor.start()
+        windows, stopped_early = _windows(drive, options, incumbent, clock)
+        conditions = monitor.stop()
+        return Measurement(
+            kind=drive.kind,
+            settings=rig.settings,
+            windows=windows,
+            startup_s=startup_s,
+            warmup_steps=warmup_steps + 1,
+            stationary=stationary,
+            losses=drive.loss_values(),
+            peak_bytes=_peak(rig),
+            other_cpu_share=conditions.other_cpu_share,
+            stopped_early=stopped_early,
+        )
+
+
+def run_window(drive: Drive, options: BurstOptions, clock: Clock) -> Window:
+    """Time a window: steps until it is long enough, then one synchronisation."""
+    least_steps = options.window_steps if drive.asynchronous else 1
+    drive.transfer_s()
+    wait_before, workers_before = drive.wait_s, clock.workers_cpu_s(drive.pids)
+    cpu_before, started = clock.cpu_s(), clock.now()
+    images = steps = 0
+    while steps < least_steps or clock.now() - started < options.window_s:
+        images += drive.step()
+        steps += 1
+    issued = clock.now()
+    drive.synchronize()
+    ended = clock.now()
+    return Window(
+        steps=steps,
+        images=images,
+        wall_s=ended - started,
+        wait_s=drive.wait_s - wait_before,
+        cpu_main_s=clock.cpu_s() - cpu_before,
+        cpu_workers_s=clock.workers_cpu_s(drive.pids) - workers_before,
+        sync_s=ended - issued if drive.asynchronous else None,
+        transfer_s=drive.transfer_s(),
+    )
+
+
+def discard(drive: Drive, steps: int) -> None:
+    """Do untimed steps and wait for the device."""
+    for _ in range(steps):
+        drive.step()
+    drive.synchronize()
+
+
+def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool]:
+    started, times = clock.now(), [clock.now()]
+    stock = 2 * drive.stock
+    while True:
+        drive.step()
+        drive.synchronize()
+        times.append(clock.now())
+        steps = len(times) - 1
+        durations = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        settled = is_stationary(durations, window=STATIONARY_STEPS)
+        out_of_time = times[-1] - started >= options.warmup_s
+        if steps >= max(1, stock) and (settled or out_of_time):
+            return steps, settled
+        if times[-1] - started >= 3 * options.warmup_s and steps >= 1:
+            return steps, False
+
+
+def _windows(
+    drive: Drive, options: BurstOptions, incumbent: float | None, clock: Clock
+) -> tuple[tuple[Window, ...], bool]:
+    windows: list[Window] = []
+    started = clock.now()
+    while len(windows) < options.windows:
+        windows.append(run_window(drive, options, clock))
+        if len(windows) < options.least_windows:
+            continue
+        if incumbent is not None and _rate_high(windows) < options.behind * incumbent:
+            return tuple(windows), True
+        if clock.now() - started >= options.limit_s:
+            break
+    return tuple(windows), False
+
+
+def _rate_high(windows: list[Window]) -> float:
+    return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows]).high
+
+
+def _reset_peak(rig: Rig) -> None:
+    if rig.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(rig.device)
+
+
+def _peak(rig: Rig) -> int | None:
+    return torch.cuda.max_memory_allocated(rig.device) if rig.device.type == "cuda" else None

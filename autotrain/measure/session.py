@@ -1,0 +1,219 @@
+"""The session: everything a probe measured, as data. Diagnosis, plan and reports are functions of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from autotrain.errors import PlanError
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.base import Side
+from autotrain.knobs.registry import key
+from autotrain.measure.measurement import Kind, Measurement
+from autotrain.settings import Settings, Value
+from autotrain.stats.compare import FEWEST_PAIRS, Comparison, compare
+from autotrain.stats.summary import Estimate
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The facts of a workload that people and plans want to know."""
+
+    model: str
+    parameters: int
+    dataset: str
+    samples: int
+    samples_kind: str
+    batch_size: int
+    image_size: int | None
+    device: str
+    device_name: str
+    fingerprint: str
+    seed: int
+    threads: int
+    """torch's own count of intra-op threads."""
+
+    planned_images: int
+    """Images that the planned training will see, 0 where it is planned by time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A candidate that could not be measured, or was not worth it."""
+
+    settings: Settings
+    reason: str
+    pruned: bool = False
+    """True where its bound lay below the best so far, False where it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuelRecord:
+    """Rates of interleaved turns, in images/s; the i-th of each were measured next to each other."""
+
+    baseline: Settings
+    candidate: Settings
+    baseline_rates: tuple[float, ...]
+    candidate_rates: tuple[float, ...]
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The verdict, None while there are too few pairs."""
+        if len(self.baseline_rates) < FEWEST_PAIRS:
+            return None
+        return compare(self.baseline_rates, self.candidate_rates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What the numerics guard saw: losses on the same first batches, from the same start."""
+
+    settings: Settings
+    candidate: tuple[float, ...]
+    references: tuple[tuple[float, ...], ...]
+    """Losses of default runs: the same order first, then other seeds and orders."""
+
+    problem: str | None = None
+    """Why the candidate is disqualified; None where it passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargestBatch:
+    """Advice on the batch size; the choice is the user's."""
+
+    batch_size: int
+    """Largest that was tried and fits."""
+
+    images_per_s: float
+    """Rate of training on resident batches of that size."""
+
+    reference_per_s: float
+    """The same at the user's batch size."""
+
+    limit: str
+    """What stopped the search for a larger one."""
+
+    estimate: int | None = None
+    """Largest that memory should hold, where that was estimated and not tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """All measurements of a probe and the machine's facts."""
+
+    machine: Machine
+    job: Job
+    default: Settings
+    cores: int
+    """CPUs that this process may use."""
+
+    measurements: tuple[Measurement, ...] = ()
+    failures: tuple[Failed, ...] = ()
+    left_out: tuple[tuple[str, Value, str], ...] = ()
+    """Knob, value and reason of what could not be offered here."""
+
+    chosen: Settings | None = None
+    duels: tuple[DuelRecord, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    policies: tuple[tuple[str, str, float], ...] = ()
+    """Policy, placement and images/s, where the strength was left open."""
+
+    largest_batch: LargestBatch | None = None
+    cold_bytes_per_s: float | None = None
+    """Rate of the first reading of the files, before the page cache was warm."""
+
+    seconds: float = 0.0
+    """Length of the probe."""
+
+    interrupted: bool = False
+    notes: tuple[str, ...] = field(default=())
+    """What people should know besides."""
+
+    def find(self, kind: Kind, settings: Settings) -> Measurement | None:
+        """Return the last measurement that speaks for these settings, memoised by what its kind depends on."""
+        side = {Kind.COMPUTE: Side.COMPUTE, Kind.INPUT: Side.INPUT}.get(kind)
+        for entry in reversed(self.measurements):
+            if entry.kind is not kind:
+                continue
+            if entry.settings == settings or (side and key(entry.settings, side) == key(settings, side)):
+                return entry
+        return None
+
+    def of(self, kind: Kind) -> tuple[Measurement, ...]:
+        """Return all measurements of a kind, oldest first."""
+        return tuple(entry for entry in self.measurements if entry.kind is kind)
+
+    @property
+    def final_duel(self) -> DuelRecord | None:
+        """The duel of the choice against the default."""
+        return self.duels[-1] if self.duels else None
+
+    @property
+    def final_ratio(self) -> Estimate | None:
+        """Rate of the choice over the default's, from the final duel."""
+        comparison = self.final_duel.comparison if self.final_duel else None
+        return comparison.ratio if comparison else None
+
+    def to_json(self) -> str:
+        """Return the whole session as JSON."""
+        values = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        values["machine"] = self.machine.as_dict()
+        values["measurements"] = [entry.as_dict() for entry in self.measurements]
+        return json.dumps({"schema": SCHEMA, **values}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Session:
+        """Build a session from what ``to_json`` gave.
+
+        Raises:
+            PlanError: it is not a session, or one of another schema.
+        """
+        try:
+            values = json.loads(text)
+            schema = values.pop("schema")
+            if schema != SCHEMA:
+                raise PlanError(f"session of schema {schema}, this autotrain understands {SCHEMA}: probe again")
+            return cls(**_revive(values))
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise PlanError(f"not a session ({problem}): give the JSON file that a probe wrote") from problem
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, Measurement | Machine):
+        return asdict(value)
+    return value if not isinstance(value, Measurement | Machine) else None
+
+
+def _revive(values: Mapping[str, Any]) -> dict[str, Any]:
+    def settings(entry: Any) -> Settings | None:
+        return None if entry is None else Settings.from_dict(entry)
+
+    def tuples(entry: Any) -> Any:
+        return tuple(tuples(part) for part in entry) if isinstance(entry, list) else entry
+
+    revived = {name: tuples(value) for name, value in values.items()}
+    duels = [
+        {**entry, "baseline": settings(entry["baseline"]), "candidate": settings(entry["candidate"])}
+        for entry in values["duels"]
+    ]
+    batch = values["largest_batch"]
+    return revived | {
+        "machine": Machine.from_dict(values["machine"]),
+        "job": Job(**values["job"]),
+        "default": settings(values["default"]),
+        "chosen": settings(values["chosen"]),
+        "measurements": tuple(Measurement.from_dict(entry) for entry in values["measurements"]),
+        "failures": tuple(Failed(**{**entry, "settings": settings(entry["settings"])}) for entry in values["failures"]),
+        "duels": tuple(DuelRecord(**{name: tuples(value) for name, value in entry.items()}) for entry in duels),
+        "guards": tuple(
+            Guard(**{name: tuples(value) for name, value in {**entry, "settings": settings(entry["settings"])}.items()})
+            for entry in values["guards"]
+        ),
+        "largest_batch": None if batch is None else LargestBatch(**batch),
+    }

@@ -1,0 +1,118 @@
+"""The largest batch that fits, as advice: the batch size decides about learning and is the user's."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from autotrain.data.reader import HostBatch
+from autotrain.engine.rig import Rig
+from autotrain.errors import AutotrainError, CandidateError
+from autotrain.hardware.memory import memory_facts
+from autotrain.measure.session import LargestBatch
+from autotrain.settings import Settings
+from autotrain.workload import Workload
+
+log = logging.getLogger(__name__)
+
+KEEP_FREE = 0.1
+"""Share of the memory that stays free on a CPU, where running out ends the process."""
+
+
+def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> LargestBatch | None:
+    """Double the batch until memory, dataset or time end it; return the largest tried and its rate.
+
+    On CUDA running out of memory is met and survived. On a CPU it would end the process, so there the bytes that a
+    batch keeps for the backward pass are counted, and no batch is tried that would not fit.
+
+    Args:
+        workload: what is trained.
+        settings: under which settings.
+        limit_s: seconds after which no larger batch is tried.
+    """
+    if not workload.augmentable:
+        return None
+    try:
+        with Rig(workload, settings) as rig:
+            batch = rig.input.next()
+            rig.input.close()
+            with rig.active():
+                return _double(rig, batch, limit_s)
+    except AutotrainError as problem:
+        log.info("no advice on the batch size: %s", problem)
+        return None
+
+
+def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
+    started = perf_counter()
+    per_image = _kept_bytes(rig, batch) / batch.count if rig.device.type == "cpu" else None
+    fits = int(memory_facts().budget_bytes * (1 - KEEP_FREE) / per_image) if per_image else None
+    reference, _ = _rate(rig, batch, repeats=2)
+    best, rate, repeats = batch.count, reference, 1
+    while True:
+        size = batch.count * repeats * 2
+        if size > len(rig.workload.source):
+            limit = "the dataset has no more images"
+            break
+        if fits is not None and size > fits:
+            limit = "memory"
+            break
+        expected_s = 2 * size / max(rate, 1e-9)
+        if perf_counter() - started + expected_s > limit_s:
+            limit = "the time for this question"
+            break
+        repeats *= 2
+        try:
+            rate, _ = _rate(rig, _repeated(batch, repeats), repeats=1)
+        except CandidateError:
+            limit = "memory"
+            break
+        best = batch.count * repeats
+    return LargestBatch(batch_size=best, images_per_s=rate, reference_per_s=reference, limit=limit, estimate=fits)
+
+
+def _rate(rig: Rig, batch: HostBatch, *, repeats: int) -> tuple[float, float]:
+    moved = rig.move(batch)
+    rig.train(moved)
+    _synchronize(rig)
+    started = perf_counter()
+    for _ in range(repeats):
+        rig.train(moved)
+    _synchronize(rig)
+    seconds = perf_counter() - started
+    return batch.count * repeats / seconds, seconds
+
+
+def _synchronize(rig: Rig) -> None:
+    if rig.device.type == "cuda":
+        torch.cuda.synchronize(rig.device)
+
+
+def _repeated(batch: HostBatch, times: int) -> HostBatch:
+    def again(entry: Any) -> Any:
+        return torch.cat([entry] * times) if isinstance(entry, torch.Tensor) else entry
+
+    return HostBatch(
+        step=batch.step, epoch=batch.epoch, count=batch.count * times, content=tuple(map(again, batch.content))
+    )
+
+
+def _kept_bytes(rig: Rig, batch: HostBatch) -> int:
+    """Return the bytes that the forward pass of a batch keeps for the backward pass, each storage counted once."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    content = rig.transfer.finish(rig.move(batch))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = rig.step.loss(content)
+        total = sum(kept.values())
+    del loss
+    parameters = sum(entry.numel() * entry.element_size() for entry in rig.step.model.parameters())
+    return max(1, total - parameters)

@@ -1,0 +1,70 @@
+"""The budget: how long a probe may take, and what of it is left."""
+
+from __future__ import annotations
+
+import re
+
+from autotrain.errors import ScheduleError
+from autotrain.measure.clock import Clock
+from autotrain.schedules.time import Unit, parse_time
+
+LEAST_S, MOST_S = 75.0, 300.0
+"""Range of the automatic budget, in seconds."""
+
+SHARE = 0.01
+"""Share of the planned training that the automatic budget takes, within that range."""
+
+STEPS = 80
+"""Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
+
+DUEL_SHARE = 0.4
+"""Part of the budget that is kept for guard and duel."""
+
+
+class Budget:
+    """Counts from its making. ``auto`` is 75 s to 5 minutes, 1% of the planned training in between."""
+
+    def __init__(self, seconds: float | None, clock: Clock) -> None:
+        self._clock = clock
+        self._started = clock.now()
+        self.automatic = seconds is None
+        self.total_s = LEAST_S if seconds is None else seconds
+
+    def plan(self, training_s: float, step_s: float) -> None:
+        """Set an automatic budget, now that the default's rate is known."""
+        if self.automatic:
+            self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), min(2 * MOST_S, STEPS * step_s))
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the probe began."""
+        return self._clock.now() - self._started
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left for everything."""
+        return self.total_s - self.spent_s
+
+    @property
+    def search_left_s(self) -> float:
+        """Seconds left before the duel's share begins."""
+        return (1 - DUEL_SHARE) * self.total_s - self.spent_s
+
+
+def parse_budget(text: str) -> float | None:
+    """Return the seconds of ``90s``, ``2min`` or ``90``; None for ``auto``.
+
+    Raises:
+        ScheduleError: it is not a time, or too short to measure anything.
+    """
+    if text.strip() == "auto":
+        return None
+    try:
+        time = parse_time(text + "s" if re.fullmatch(r"\s*[\d.]+\s*", text) else text)
+    except ScheduleError as problem:
+        raise ScheduleError(f"budget: {problem}") from problem
+    if time.unit is not Unit.SECOND:
+        raise ScheduleError(f"budget '{text}': give a time, such as 90s or 2min, or auto")
+    if time.value < 5:
+        raise ScheduleError(f"budget '{text}': too short to measure anything; give at least 5s")
+    return time.value

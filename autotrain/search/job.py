@@ -1,0 +1,41 @@
+"""The facts of a workload that a session keeps."""
+
+from __future__ import annotations
+
+import torch
+
+from autotrain.hardware.machine import Machine
+from autotrain.measure.session import Job
+from autotrain.schedules.time import Unit, to_steps
+from autotrain.workload import Workload
+
+
+def job_facts(workload: Workload, machine: Machine) -> Job:
+    """Return what people and plans want to know about a workload."""
+    device = workload.device
+    model = workload.model
+    return Job(
+        model=type(model).__name__,
+        parameters=sum(entry.numel() for entry in model.parameters()),
+        dataset=workload.source.name,
+        samples=len(workload.source),
+        samples_kind=workload.source.kind,
+        batch_size=workload.batch_size,
+        image_size=workload.image_size,
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else machine.cpu.name,
+        fingerprint=workload.fingerprint,
+        seed=workload.seed,
+        threads=torch.get_num_threads(),
+        planned_images=planned_images(workload),
+    )
+
+
+def planned_images(workload: Workload) -> int:
+    """Return how many images the planned training sees; 0 where it is planned by time."""
+    if workload.duration.unit is Unit.SECOND:
+        return 0
+    steps = to_steps(
+        workload.duration, steps_per_epoch=workload.stream().steps_per_epoch, batch_size=workload.batch_size
+    )
+    return steps * workload.batch_size

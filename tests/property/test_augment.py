@@ -1,0 +1,57 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from autotrain.augment.draws import uniforms
+from autotrain.augment.geometry import center_window, crop_window, resize_by_products
+
+SIDE = st.integers(1, 3000)
+UNIFORM = st.floats(0, 1, exclude_max=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(UNIFORM, min_size=22, max_size=22), SIDE, SIDE)
+def test_a_crop_window_lies_inside_the_image(drawn: list[float], height: int, width: int) -> None:
+    top, left, tall, wide = crop_window(np.array(drawn), height, width)
+    assert tall > 0
+    assert wide > 0
+    assert 0 <= top <= height - tall
+    assert 0 <= left <= width - wide
+
+
+@settings(max_examples=80, deadline=None)
+@given(SIDE, SIDE, st.integers(1, 600))
+def test_an_evaluation_window_is_a_square_inside_the_image(height: int, width: int, size: int) -> None:
+    top, left, tall, wide = center_window(height, width, size)
+    assert tall == wide > 0
+    assert 0 <= top <= height - tall
+    assert 0 <= left <= width - wide
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(-(2**70), 2**70), st.lists(st.integers(0, 2**40), min_size=1, max_size=6), st.integers(1, 9))
+def test_rows_do_not_depend_on_the_grouping(seed: int, positions: list[int], count: int) -> None:
+    together = uniforms(seed, 1, np.array(positions), count=count, purpose=2)
+    apart = [uniforms(seed, 1, np.array([position]), count=count, purpose=2)[0] for position in positions]
+    assert np.array_equal(together, np.array(apart))
+
+
+@st.composite
+def cropped(draw: st.DrawFn) -> tuple[int, int, tuple[int, int, int, int]]:
+    height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
+    top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    return height, width, (top, left, draw(st.integers(1, height - top)), draw(st.integers(1, width - left)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cropped(), st.integers(1, 40), st.integers(0, 10**6))
+def test_products_resize_within_a_level_of_torchvision(
+    geometry: tuple[int, int, tuple[int, int, int, int]], size: int, seed: int
+) -> None:
+    height, width, window = geometry
+    image = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, 3, height, width), dtype=np.uint8))
+    ours = resize_by_products(image, np.array([window]), size)[0]
+    theirs = v2.functional.resized_crop(image[0], *window, size=[size, size], antialias=True)
+    assert int((ours.to(torch.int16) - theirs.to(torch.int16)).abs().max()) <= 1
