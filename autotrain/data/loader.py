@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from autotrain.data.reader import Failure, HostBatch, Reader, prepare_worker
-from autotrain.data.stream import Stream, Ticket
+from autotrain.data.stream import InOrder, Stream, Ticket
 from autotrain.errors import CandidateError, DataError
 
 HANG_S = 120.0
@@ -43,7 +43,7 @@ class LoaderOptions:
 class _Tickets(Sampler[Ticket]):
     """The stream's tickets from one step to another, as torch's loader wants them."""
 
-    def __init__(self, stream: Stream, start: int, stop: int | None) -> None:
+    def __init__(self, stream: Stream | InOrder, start: int, stop: int | None) -> None:
         self._stream, self._start, self._stop = stream, start, stop
 
     def __iter__(self) -> Iterator[Ticket]:
@@ -57,30 +57,35 @@ class Loader:
     """
 
     def __init__(
-        self, reader: Reader, stream: Stream, options: LoaderOptions, *, start: int = 0, stop: int | None = None
+        self,
+        reader: Reader,
+        stream: Stream | InOrder,
+        options: LoaderOptions,
+        *,
+        start: int = 0,
+        stop: int | None = None,
     ) -> None:
         self.options = options
         method = options.start_method or usual_start_method()
         if options.workers and method != "fork":
             _check_picklable(reader)
-        generator = torch.Generator()  # torch's loader would otherwise draw from the process's own
-        loader: DataLoader[Any] = DataLoader(
-            reader,
-            sampler=_Tickets(stream, start, stop),
-            batch_size=None,
-            num_workers=options.workers,
-            prefetch_factor=options.prefetch if options.workers else None,
-            pin_memory=options.pin,
-            multiprocessing_context=method if options.workers else None,
-            worker_init_fn=prepare_worker,
-            timeout=HANG_S if options.workers else 0,
-            generator=generator,
-        )
         with warnings.catch_warnings():
             # Asking for more workers than cores is what a probe does on purpose; forking beside torch's own threads
             # is what torch's loader does by default.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+            loader: DataLoader[Any] = DataLoader(
+                reader,
+                sampler=_Tickets(stream, start, stop),
+                batch_size=None,
+                num_workers=options.workers,
+                prefetch_factor=options.prefetch if options.workers else None,
+                pin_memory=options.pin,
+                multiprocessing_context=method if options.workers else None,
+                worker_init_fn=prepare_worker,
+                timeout=HANG_S if options.workers else 0,
+                generator=torch.Generator(),  # torch's loader would otherwise draw from the process's own
+            )
             self._iterator: Any = iter(loader)
             self.pids: tuple[int, ...] = tuple(worker.pid for worker in getattr(self._iterator, "_workers", ()))
 

@@ -121,6 +121,20 @@ class Stream:
         return order
 
 
+class InOrder:
+    """All samples once, in the dataset's order, the short last batch included; for evaluation."""
+
+    def __init__(self, length: int, batch_size: int) -> None:
+        self.length = length
+        self.batch_size = batch_size
+
+    def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
+        """Yield the tickets of batches ``start`` to ``stop``."""
+        for step in range(start, -(-self.length // self.batch_size) if stop is None else stop):
+            places = np.arange(step * self.batch_size, min(self.length, (step + 1) * self.batch_size), dtype=np.int64)
+            yield Ticket(step=step, epoch=0, positions=places, indices=places)
+
+
 class seeded:  # noqa: N801 - reads as a verb in a with statement
     """Within the block Python's, NumPy's and torch's CPU generators are seeded; afterwards they are as before."""
 

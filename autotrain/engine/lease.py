@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class ModelLease:
             if entry is not None
         }
         self._modes = {id(module): module.training for module in model.modules()}
-        self._own_modes = {id(module): True for module in model.modules()}
+        self._own_modes: dict[int, bool] | None = None
         self._theirs: dict[int, tuple[torch.Tensor, torch.Tensor | None]] | None = None
         self._their_buffers: dict[tuple[int, str], torch.Tensor | None] = {}
         self._their_plain: dict[int, dict[str, Any]] = {}
@@ -63,7 +64,10 @@ class ModelLease:
                 if (id(module), name) in self._own_buffers:
                     module._buffers[name] = self._own_buffers[id(module), name]
             self._modes[id(module)] = module.training
-            module.training = self._own_modes[id(module)]
+            if self._own_modes is not None:
+                module.training = self._own_modes[id(module)]
+        if self._own_modes is None:
+            self.model.train()  # through the user's own train(), which may keep some layers in evaluation mode
 
     def take_back(self) -> None:
         """Put the user's tensors back as they were; the lease keeps what was trained, for the next time."""
@@ -74,8 +78,8 @@ class ModelLease:
             entry.grad = None
             entry.data = data
             entry.grad = gradient
+        self._own_modes = {id(module): module.training for module in self.model.modules()}
         for module in self.model.modules():
-            self._own_modes[id(module)] = module.training
             module.training = self._modes[id(module)]
             for name, buffer in list(module._buffers.items()):
                 if (id(module), name) not in self._their_buffers:
@@ -130,6 +134,20 @@ class OptimizerLease:
             for name in set(group) - set(values) - {"params"}:
                 del group[name]
             group.update(values)
+
+
+def restore_strides(model: nn.Module) -> Callable[[], None]:
+    """Return a function that lays the model's tensors out as they are now, keeping the values they have then."""
+    strides = {id(entry): entry.stride() for entry in (*model.parameters(), *model.buffers())}
+
+    def restore() -> None:
+        for entry in (*model.parameters(), *model.buffers()):
+            before = strides.get(id(entry), entry.stride())
+            if entry.stride() != before:
+                laid_out = torch.empty_strided(entry.shape, before, dtype=entry.dtype, device=entry.device)
+                entry.data = laid_out.copy_(entry.data)
+
+    return restore
 
 
 def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from autotrain.data.loader import Loader, LoaderOptions
 from autotrain.data.reader import HostBatch, Reader
+from autotrain.data.stream import seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
-from autotrain.engine.lease import ModelLease, OptimizerLease
+from autotrain.engine.lease import ModelLease, OptimizerLease, restore_strides
 from autotrain.engine.restore import seed_everything, untouched
 from autotrain.engine.step import Step
 from autotrain.errors import CandidateError, TaskError
@@ -150,8 +151,7 @@ class Rig:
                     lease.lend()
                     stack.callback(lease.take_back)
             torch.set_grad_enabled(True)
-            if self._borrow:
-                seed_everything(self.workload.seed, self.device)
+            seed_everything(self.workload.seed, self.device)
             yield self
 
     def move(self, batch: HostBatch) -> DeviceBatch:
@@ -181,11 +181,12 @@ class Rig:
         """
         content = self.transfer.finish(self.transfer.move(batch))
         if self.workload.task.step is not None:
-            self._try("step", lambda: self.step.loss(content), content)
+            if self._borrow:  # in training mode, which moves the statistics of a model that is not borrowed
+                self._try("step", lambda: self.step.loss(content), content)
             return
         self.step.model.eval()
         try:
-            with torch.no_grad(), self.step.context():
+            with seeded(), torch.no_grad(), self.step.context():
                 outputs = self._try("model", lambda: self.step.model(content[0]), content)
                 check_fit(self.workload, outputs, content[1])
                 self._try("loss", lambda: self.workload.loss(outputs, content[1]), content)
@@ -216,6 +217,7 @@ class Rig:
         else:
             model.to(device)
             model.train()
+            self._stack.callback(restore_strides(model))
         transfer_options: dict[str, Any] = {}
         contexts, scalers = [], []
         for knob in KNOBS:

@@ -151,6 +151,15 @@ def _members(
     return tuple(found)
 
 
+def without_each(settings: Settings, default: Settings, workload: Workload) -> dict[str, Settings]:
+    """Return, per setting that differs from the default, the settings with that one change taken away."""
+    values = default.as_dict()
+    return {
+        name: canonical(replace(settings, **{name: values[name]}), workload)  # type: ignore[arg-type]
+        for name in settings.changes(default)
+    }
+
+
 def effects(names: Iterable[str]) -> set[Effect]:
     """Return the effects on learning of some knobs."""
     return {knob(name).effect for name in names}

@@ -17,7 +17,7 @@ from autotrain.errors import CandidateError
 from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
 from autotrain.knobs.base import Effect, Side
-from autotrain.knobs.registry import Space, canonical, illegal, key, legal_space
+from autotrain.knobs.registry import canonical, illegal, key, legal_space, without_each
 from autotrain.measure.burst import SCREENING, BurstOptions
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind, Measurement
@@ -28,7 +28,7 @@ from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, i
 from autotrain.search.events import Diagnosed, Event, Interrupted, Observer, Stage, Started, Turn, silent
 from autotrain.search.guard import guard, needs_guard
 from autotrain.search.job import job_facts, planned_images
-from autotrain.search.recorder import Recorder, describe
+from autotrain.search.recorder import Recorder
 from autotrain.search.strength import choose_policy
 from autotrain.search.study import Study
 from autotrain.settings import Settings, Value
@@ -277,7 +277,7 @@ class Prober:
             if best is None or best.settings in seen:
                 return
             seen.add(best.settings)
-            for settings in without_each(best.settings, self.space, self.workload).values():
+            for settings in without_each(best.settings, self.space.default, self.workload).values():
                 if self.budget.search_left_s <= -0.1 * self.budget.total_s:
                     return
                 self.recorder.full(
@@ -422,17 +422,6 @@ class Prober:
 
     def _tell(self, event: Event) -> None:
         self.observer(event)
-
-
-def without_each(settings: Settings, space: Space, workload: Workload) -> dict[str, Settings]:
-    """Return, per setting that differs from the default, the settings with that one change taken away."""
-    default = space.default.as_dict()
-    variants = {}
-    for name in settings.changes(space.default):
-        variant = canonical(replace(settings, **{name: default[name]}), workload)  # type: ignore[arg-type]
-        if variant in space.members:
-            variants[name] = variant
-    return variants
 
 
 def finding_of(session: Session, members: tuple[Settings, ...] = ()) -> Finding | None:

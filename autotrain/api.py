@@ -1,0 +1,270 @@
+"""What people call: probe and fit. Composition only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autotrain.diagnose.finding import Finding
+from autotrain.engine.events import EpochRecord, FitObserver
+from autotrain.engine.loop import train
+from autotrain.errors import PlanError, SettingsError, TaskError, UnsupportedError, unknown
+from autotrain.hardware.machine import Machine, machine_facts
+from autotrain.installation import check_installation
+from autotrain.knobs.base import Effect
+from autotrain.knobs.registry import KNOBS, canonical, illegal
+from autotrain.measure.session import Session
+from autotrain.plan.plan import Plan
+from autotrain.search.budget import parse_budget
+from autotrain.search.events import Observer, silent
+from autotrain.search.planner import make_plan, provenance
+from autotrain.search.probe import ProbeOptions, finding_of, run_probe
+from autotrain.settings import Settings, Value
+from autotrain.task import Task
+from autotrain.workload import AUTO, Workload, prepare_workload
+from autotrain.world import world
+
+log = logging.getLogger("autotrain")
+
+ALLOWED = {Effect.EXACT.value: Effect.EXACT, Effect.NUMERICS.value: Effect.NUMERICS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What a probe gives."""
+
+    plan: Plan
+    """The chosen settings with evidence and provenance."""
+
+    session: Session
+    """All measurements."""
+
+    finding: Finding | None
+    """The default's bottleneck; None where the probe was interrupted before it was known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """What a training gives."""
+
+    model: nn.Module
+    """The user's own model, trained."""
+
+    plan: Plan
+    """What it was trained with."""
+
+    session: Session | None
+    """The probe's measurements; None where a plan was given."""
+
+    history: tuple[EpochRecord, ...]
+    """One record per epoch."""
+
+    steps: int
+    seconds: float
+    """Wall-clock of the training, probing left out."""
+
+    interrupted: bool
+
+
+def probe(
+    model: nn.Module | Task,
+    dataset: Any = None,
+    *,
+    budget: str = "auto",
+    allow: str = "numerics",
+    fix: Mapping[str, Value] | None = None,
+    study: Path | str | None = None,
+    progress: bool = True,
+    observer: Observer | None = None,
+    **task_options: Any,
+) -> ProbeResult:
+    """Measure a training job, search for the fastest settings and prove them; train nothing.
+
+    Model, optimizer, random states, flags, threads and processes are afterwards as before.
+
+    Args:
+        model: what is to be trained, or a whole Task.
+        dataset: an image folder's path, a map-style dataset, or a pair of tensors; not beside a Task.
+        budget: how long it may take, such as ``90s``; ``auto`` is small against the planned training.
+        allow: ``numerics`` lets precision, memory format and the like change the rounding, behind a guard; ``exact``
+            keeps the model's input and arithmetic bit for bit.
+        fix: settings that stay at a value, such as ``{"precision": "fp32"}``.
+        study: file that keeps the Optuna study, which a later probe goes on with.
+        progress: whether to tell on the terminal what happens.
+        observer: is told of every event instead.
+        task_options: fields of the Task, such as ``batch_size=128``.
+
+    Raises:
+        AutotrainError: the task does not work as given; the message says what to do.
+    """
+    task = _task(model, dataset, task_options)
+    options = ProbeOptions(
+        budget_s=parse_budget(budget),
+        allow=_effect(allow),
+        fixed=_checked(fix),
+        study=None if study is None else Path(study),
+    )
+    workload, machine = _prepared(task)
+    return _probe(workload, machine, options, progress=progress, observer=observer)
+
+
+def fit(
+    model: nn.Module | Task,
+    dataset: Any = None,
+    *,
+    plan: Plan | Path | str | None = None,
+    budget: str = "auto",
+    allow: str = "numerics",
+    fix: Mapping[str, Value] | None = None,
+    study: Path | str | None = None,
+    clip_norm: float | None = None,
+    progress: bool = True,
+    observer: Observer | None = None,
+    fit_observer: FitObserver | None = None,
+    **task_options: Any,
+) -> FitResult:
+    """Probe, unless a plan is given, and train with the plan; the learning rate moves every step.
+
+    Args:
+        model: what to train, or a whole Task; it stays the same object and is trained in place.
+        dataset: as for ``probe``.
+        plan: a plan, or the path of one; nothing is probed then.
+        budget: as for ``probe``.
+        allow: as for ``probe``.
+        fix: as for ``probe``.
+        study: as for ``probe``.
+        clip_norm: largest norm of the gradient.
+        progress: whether to tell on the terminal what happens.
+        observer: is told of every event of the probe instead.
+        fit_observer: is told of every event of the training instead.
+        task_options: fields of the Task, such as ``duration="20ep"``.
+
+    Raises:
+        AutotrainError: the task or the plan does not work as given; the message says what to do.
+    """
+    task = _task(model, dataset, task_options)
+    given = Plan.load(plan) if isinstance(plan, str | Path) else plan
+    options = ProbeOptions(
+        budget_s=parse_budget(budget),
+        allow=_effect(allow),
+        fixed=_checked(fix),
+        study=None if study is None else Path(study),
+    )
+    workload, machine = _prepared(task if given is None else _with_policy(task, given))
+    session = None
+    if given is None:
+        probed = _probe(workload, machine, options, progress=progress, observer=observer)
+        given, session = probed.plan, probed.session
+    else:
+        given = _applicable(given, workload, machine, name=str(plan) if isinstance(plan, str | Path) else "the plan")
+    workload = replace(workload, augmentation=given.settings.augmentation)
+    trained = _train(workload, given.settings, clip_norm, progress=progress, observer=fit_observer)
+    return FitResult(
+        model=workload.model,
+        plan=given,
+        session=session,
+        history=trained.history,
+        steps=trained.steps,
+        seconds=trained.seconds,
+        interrupted=trained.interrupted,
+    )
+
+
+def _probe(
+    workload: Workload, machine: Machine, options: ProbeOptions, *, progress: bool, observer: Observer | None
+) -> ProbeResult:
+    with ExitStack() as stack:
+        if observer is None and progress:
+            from autotrain.report.terminal import ProbeNarrator
+
+            observer = stack.enter_context(ProbeNarrator())
+        session = run_probe(workload, machine, options=options, observer=observer or silent)
+    finding = finding_of(session)
+    result = ProbeResult(plan=make_plan(session, workload, finding), session=session, finding=finding)
+    if progress:
+        from autotrain.report.summary import show_result
+
+        show_result(session, result.plan, finding)
+    return result
+
+
+def _train(
+    workload: Workload, settings: Settings, clip_norm: float | None, *, progress: bool, observer: FitObserver | None
+) -> Any:
+    with ExitStack() as stack:
+        if observer is None and progress:
+            from autotrain.report.terminal import FitNarrator
+
+            observer = stack.enter_context(FitNarrator())
+        return train(workload, settings, clip_norm=clip_norm, observer=observer or (lambda event: None))
+
+
+def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any]) -> Task:
+    known = tuple(Task.__dataclass_fields__)
+    for name in options:
+        if name not in known:
+            raise TaskError(unknown("option", name, known))
+    if isinstance(model, Task):
+        if dataset is not None:
+            raise TaskError("dataset: a Task brings its own; give a Task, or a model and a dataset")
+        return replace(model, **options)
+    if dataset is None:
+        raise TaskError("dataset: missing. Give an image folder's path, a map-style dataset, or a pair of tensors")
+    return Task(model=model, dataset=dataset, **options)
+
+
+def _prepared(task: Task) -> tuple[Workload, Machine]:
+    check_installation()
+    ranks = world()
+    if ranks.is_distributed:
+        raise UnsupportedError(
+            f"started as one of {ranks.world_size} processes: training on several is not supported yet. "
+            "Start a single process"
+        )
+    return prepare_workload(task), machine_facts()
+
+
+def _with_policy(task: Task, plan: Plan) -> Task:
+    """Let the plan name the policy where the task leaves it open."""
+    policy = plan.settings.augmentation
+    if task.augmentation in (None, AUTO):
+        return replace(task, augmentation=policy)
+    if task.augmentation != policy:
+        log.warning("the plan was made for augmentation '%s', the task asks for '%s'", policy, task.augmentation)
+    return task
+
+
+def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) -> Plan:
+    """Return the plan with settings that can run here, folded to what they mean for this task."""
+    for sentence in plan.differences(provenance(machine, workload)):
+        log.warning("%s: %s", name, sentence)
+    settings = replace(plan.settings, augmentation=workload.augmentation)
+    for entry in KNOBS:
+        for value, reason in entry.choices(workload, machine).left_out:
+            if getattr(settings, entry.name) == value and entry.canonical(settings, workload) == settings:
+                raise PlanError(f"{name}: {entry.name} = {value} is not possible here: {reason}. Probe again")
+    settings = canonical(settings, workload)
+    problem = illegal(settings, workload, machine)
+    if problem:
+        raise PlanError(f"{name}: not possible here: {problem}. Probe again")
+    return replace(plan, settings=settings)
+
+
+def _effect(allow: str) -> Effect:
+    if allow not in ALLOWED:
+        raise SettingsError(unknown("value of allow", allow, ALLOWED))
+    return ALLOWED[allow]
+
+
+def _checked(fixed: Mapping[str, Value] | None) -> dict[str, Value]:
+    names = Settings.names()
+    for name in fixed or {}:
+        if name not in names:
+            raise SettingsError(unknown("knob", name, names))
+    return dict(fixed or {})

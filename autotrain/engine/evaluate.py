@@ -1,0 +1,76 @@
+"""Evaluation: loss and accuracy over a whole dataset, with the settings of training and no augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from autotrain.data.loader import Loader
+from autotrain.data.reader import Reader
+from autotrain.data.stream import InOrder
+from autotrain.engine.rig import Rig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What an evaluation came to."""
+
+    loss: float
+    """Mean over all samples."""
+
+    accuracy: float | None
+    """Share of samples whose largest output is their label; None for tasks without classes."""
+
+    samples: int
+
+
+def evaluate(rig: Rig) -> Score:
+    """Evaluate the rig's model on the workload's validation set; the rig must be active.
+
+    The model is in evaluation mode meanwhile, and in the modes it had before afterwards.
+    """
+    workload = rig.workload
+    assert workload.validation is not None
+    reader = Reader(workload.validation, workload.recipe("none"))
+    order = InOrder(len(workload.validation), workload.batch_size)
+    options = replace(rig.input.options, prefetch=2)
+    modes = [(module, module.training) for module in rig.step.model.modules()]
+    rig.step.model.eval()
+    try:
+        with torch.no_grad(), Loader(reader, order, options) as loader:
+            return _score(rig, loader)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _score(rig: Rig, loader: Loader) -> Score:
+    workload, step = rig.workload, rig.step
+    loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
+    right: torch.Tensor | None = None
+    samples = 0
+    for batch in loader:
+        content = rig.transfer.finish(rig.move(batch))
+        if workload.task.step is not None:
+            loss = step.loss(content)
+        else:
+            images, labels = content
+            with step.context():
+                outputs = step.model(images)
+                loss = workload.loss(outputs, labels)
+            hits = _hits(outputs, labels)
+            if hits is not None:
+                right = hits if right is None else right + hits
+        loss_sum += loss.detach().to(loss_sum) * batch.count
+        samples += batch.count
+    accuracy = None if right is None else float(right) / samples
+    return Score(loss=float(loss_sum) / samples, accuracy=accuracy, samples=samples)
+
+
+def _hits(outputs: object, labels: object) -> torch.Tensor | None:
+    if not (isinstance(outputs, torch.Tensor) and isinstance(labels, torch.Tensor)):
+        return None
+    if outputs.ndim != 2 or labels.ndim != 1 or labels.is_floating_point():
+        return None
+    return (outputs.argmax(dim=1) == labels).sum()

@@ -1,0 +1,130 @@
+"""The planner: a session becomes a plan, evidence and provenance included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import autotrain
+from autotrain.diagnose.finding import Finding
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.registry import without_each
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import DuelRecord, LargestBatch, Session
+from autotrain.plan.evidence import Evidence, Verdict, Worth
+from autotrain.plan.plan import Plan
+from autotrain.plan.provenance import Provenance
+from autotrain.search.recorder import describe
+from autotrain.stats.summary import Estimate, ratio_of_rates, summarize
+from autotrain.workload import Workload
+from dataclasses import replace
+
+
+def make_plan(session: Session, workload: Workload, finding: Finding | None) -> Plan:
+    """Return the plan that a probe's session amounts to."""
+    chosen = session.chosen or session.default
+    won = chosen != session.default
+    record = session.final_duel
+    default_rate = _rate(session, record, of_candidate=False)
+    usual = session.find(Kind.FULL, replace(session.default, workers=session.cores))
+    evidence = Evidence(
+        verdict=_verdict(session, won),
+        default_rate=default_rate,
+        chosen_rate=_rate(session, record, of_candidate=True) if won else default_rate,
+        ratio=session.final_ratio if won else None,
+        usual_rate=usual.rate if usual else None,
+        bottleneck=finding.bottleneck.value if finding else "",
+        findings=tuple(_sentences(session, finding, won)),
+        bursts=len(session.measurements) + sum(2 * len(entry.baseline_rates) for entry in session.duels),
+        probe_s=round(session.seconds, 1),
+        largest_batch=batch_words(session.largest_batch),
+        worth=tuple(worth(session, workload)) if won else (),
+        left_out=session.left_out,
+    )
+    return Plan(
+        settings=chosen, evidence=evidence, provenance=provenance(session.machine, workload), seed=workload.seed
+    )
+
+
+def provenance(machine: Machine, workload: Workload) -> Provenance:
+    """Return where, when and for what a plan is made, or used, now."""
+    return Provenance(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        autotrain=autotrain.__version__,
+        hardware=machine.fingerprint,
+        cpu=machine.cpu.name,
+        usable_cpus=machine.cpu.usable,
+        gpus=tuple(gpu.name for gpu in machine.gpus),
+        versions=(("python", machine.python), *machine.versions),
+        task=workload.fingerprint,
+        model=type(workload.model).__name__,
+        dataset=workload.source.name,
+        batch_size=workload.batch_size,
+        image_size=workload.image_size,
+        device=workload.device.type,
+    )
+
+
+def worth(session: Session, workload: Workload) -> Iterator[Worth]:
+    """Yield what each changed setting of the choice is worth: the choice's rate over that without it."""
+    chosen = session.chosen or session.default
+    whole = session.find(Kind.FULL, chosen)
+    default = session.default.as_dict()
+    variants = without_each(chosen, session.default, workload)
+    for name, value in chosen.changes(session.default).items():
+        less = session.find(Kind.FULL, variants[name]) if name in variants else None
+        ratio, note = None, ""
+        if variants.get(name) == session.default and session.final_ratio is not None:
+            ratio = session.final_ratio
+        elif whole is not None and less is not None and less.windows:
+            ratio = ratio_of_rates(whole.rate, less.rate)
+        else:
+            note = "not measured alone"
+        yield Worth(setting=name, value=value, instead_of=default[name], ratio=ratio, note=note)
+
+
+def batch_words(advice: LargestBatch | None) -> str:
+    """Return the advice on the batch size as a sentence; empty where there is none."""
+    if advice is None:
+        return ""
+    gain = advice.images_per_s / advice.reference_per_s - 1
+    words = (
+        f"batches of {advice.batch_size:,} fit and train at {advice.images_per_s:,.0f} images/s without loading "
+        f"({gain:+.0%} against the task's own size); not tried beyond: {advice.limit}"
+    )
+    if advice.estimate is not None and advice.estimate > advice.batch_size:
+        words += f"; memory should hold about {advice.estimate:,}"
+    return words
+
+
+def _verdict(session: Session, won: bool) -> Verdict:
+    if won:
+        return Verdict.FASTER
+    return Verdict.NOT_PROVEN if session.interrupted else Verdict.INCONCLUSIVE
+
+
+def _rate(session: Session, record: DuelRecord | None, *, of_candidate: bool) -> Estimate | None:
+    """Return images/s from the duel's turns, or from the burst where there was none."""
+    if record is not None and record.comparison is not None:
+        return summarize(record.candidate_rates if of_candidate else record.baseline_rates)
+    chosen = session.chosen or session.default
+    measured = session.find(Kind.FULL, chosen if of_candidate else session.default)
+    return measured.rate if measured else None
+
+
+def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator[str]:
+    if finding is not None:
+        yield from finding.evidence
+        if finding.remedy is not None and finding.predicted_gain is not None:
+            yield f"{finding.remedy_words}: predicted to give {finding.predicted_gain:.2f}x"
+    record = session.final_duel
+    if not won and record is not None and session.final_ratio is not None:
+        words = describe(record.candidate, record.baseline)
+        yield f"the best candidate ({words}) gave {session.final_ratio:.2f} times the default's rate in the duel"
+    for entry in session.guards:
+        if entry.problem:
+            yield f"disqualified: {describe(entry.settings, session.default)}: {entry.problem}"
+    if session.policies:
+        free = max(rate for policy, _, rate in session.policies if policy == "none")
+        for policy, placement, rate in session.policies:
+            yield f"augmentation {policy} ({placement}): {1 - rate / free:+.0%} of the images/s without augmentation"
