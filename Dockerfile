@@ -1,0 +1,43 @@
+# The image for GPU machines (x86-64 with AVX2): docker build -t autotrain .
+# docker run --rm --gpus all --shm-size=4g -v "$PWD:/work" autotrain probe task.py
+# The driver on the host must know CUDA 13 (580 or newer), as torch's own builds do.
+ARG BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04
+
+# hadolint ignore=DL3006
+FROM ${BASE} AS builder
+# No versions: Ubuntu takes superseded ones out of its archive, so pinned ones would break the build within weeks.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends \
+        build-essential libjpeg-turbo8-dev libwebp-dev python3-dev python3-venv zlib1g-dev \
+    && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/autotrain
+ENV PATH=/opt/autotrain/bin:$PATH
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY autotrain autotrain
+RUN pip install --no-cache-dir --disable-pip-version-check .
+# Pillow-SIMD has Pillow's import name but not its distribution name: it must come last, or pip puts Pillow back.
+RUN pip uninstall --yes pillow \
+    && CC="cc -mavx2" pip install --no-cache-dir --disable-pip-version-check pillow-simd==9.5.0.post2 \
+    && python -c "import PIL; assert 'post' in PIL.__version__, PIL.__version__" \
+    && python -c "from PIL import features; assert features.check('jpg') and features.check('webp')"
+
+# hadolint ignore=DL3006
+FROM ${BASE}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends \
+        libjpeg-turbo8 libwebp7 libwebpdemux2 libwebpmux3 python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --shell /bin/bash autotrain \
+    && install -d -o autotrain -g autotrain /work
+COPY --from=builder /opt/autotrain /opt/autotrain
+ENV PATH=/opt/autotrain/bin:$PATH \
+    PYTHONUNBUFFERED=1
+RUN python -c "import PIL; from PIL import features; assert 'post' in PIL.__version__ and features.check('jpg')" \
+    && python -c "import torch, torchvision, autotrain"
+USER autotrain
+WORKDIR /work
+ENTRYPOINT ["autotrain"]
+CMD ["--help"]

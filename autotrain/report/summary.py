@@ -1,0 +1,180 @@
+"""The recommendation: what a probe comes to, as a function of session and plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from autotrain.diagnose.finding import Finding
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import Session
+from autotrain.plan.evidence import Verdict
+from autotrain.plan.plan import Plan
+from autotrain.report.lines import Line, heading, labelled, show, table
+from autotrain.report.words import many, plain, rate_words, ratio_words, span_words, time_words
+from autotrain.search.recorder import describe
+from autotrain.settings import Value
+from autotrain.stats.summary import Estimate
+
+MOST_FAILURES = 5
+"""Failed candidates that are named; the session holds all."""
+
+
+def show_result(session: Session, plan: Plan, finding: Finding | None, console: Console | None = None) -> None:
+    """Print the recommendation, on standard output where no console is given."""
+    show(console or Console(highlight=False), recommendation(session, plan, finding))
+
+
+def recommendation(session: Session, plan: Plan, finding: Finding | None) -> list[Line]:
+    """Return what a probe recommends and why."""
+    return [
+        *_verdict(session, plan),
+        *_settings(plan),
+        Line(),
+        *_rates(session, plan),
+        *_diagnosis(plan, finding),
+        *_guard(session, plan),
+        *_policies(session),
+        *_advice(plan),
+        *_cost(session, plan),
+        *_not_measured(session, plan),
+    ]
+
+
+def _verdict(session: Session, plan: Plan) -> Iterator[Line]:
+    evidence = plan.evidence
+    if evidence.verdict is Verdict.FASTER and evidence.ratio is not None:
+        yield from heading(f"Recommendation: {ratio_words(evidence.ratio)} the default's images/s")
+    elif evidence.verdict is Verdict.NOT_PROVEN:
+        yield from heading("Not proven: interrupted before the duel decided, so the default stays")
+    elif evidence.verdict is Verdict.GIVEN:
+        yield from heading("Given: a person chose these settings, nothing was measured")
+    else:
+        yield from heading("Inconclusive: nothing beats the default beyond the noise, so the default stays")
+        record, ratio = session.final_duel, session.final_ratio
+        if record is not None and ratio is not None:
+            words = describe(record.candidate, record.baseline)
+            yield Line(lead="  ", text=f"The best candidate, {words}, gave {ratio_words(ratio)} in the duel.")
+        else:
+            yield Line(lead="  ", text="No candidate was measured faster than the default.")
+    if session.interrupted and evidence.verdict is not Verdict.NOT_PROVEN:
+        yield Line(lead="  ", text="The search was interrupted: better settings may exist.", style="yellow")
+
+
+def _settings(plan: Plan) -> Iterator[Line]:
+    if plan.evidence.worth:
+        yield Line()
+        rows = [
+            (entry.setting, value_text(entry.value), value_text(entry.instead_of), _worth(entry.ratio, entry.note))
+            for entry in plan.evidence.worth
+        ]
+        yield from table(("setting", "value", "instead of", "worth"), rows)
+
+
+def _worth(ratio: Estimate | None, note: str) -> str:
+    return "; ".join(part for part in (ratio_words(ratio) if ratio else "", note) if part) or "not measured alone"
+
+
+def value_text(value: Value) -> str:
+    """Return a value as the plan's YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _rates(session: Session, plan: Plan) -> Iterator[Line]:
+    evidence = plan.evidence
+    if evidence.default_rate is not None:
+        yield labelled("default", rate_words(evidence.default_rate))
+    if evidence.usual_rate is not None:
+        words = f"with {many(session.cores, 'worker')}, as many as usable cores, the usual hand setting"
+        yield labelled("by hand", f"{rate_words(evidence.usual_rate)} {words}")
+    if evidence.verdict is Verdict.FASTER and evidence.chosen_rate is not None:
+        yield labelled("chosen", rate_words(evidence.chosen_rate), style="green")
+        if evidence.ratio is not None:
+            yield labelled("", f"{ratio_words(evidence.ratio)} in pairs next to each other")
+
+
+def _diagnosis(plan: Plan, finding: Finding | None) -> Iterator[Line]:
+    if finding is not None:
+        reason = f": {finding.evidence[0]}" if finding.evidence else ""
+        yield labelled("bottleneck", f"{finding.bottleneck.value}{reason}")
+    elif plan.evidence.bottleneck:
+        yield labelled("bottleneck", plan.evidence.bottleneck)
+
+
+def _guard(session: Session, plan: Plan) -> Iterator[Line]:
+    for entry in session.guards:
+        words = describe(entry.settings, session.default)
+        if entry.problem:
+            yield labelled("numerics", f"disqualified: {words}: {entry.problem}", style="yellow")
+        elif entry.settings == plan.settings and entry.candidate and entry.references:
+            half = len(entry.candidate) // 2
+            own, reference = (_mean(losses[half:]) for losses in (entry.candidate, entry.references[0]))
+            steps = f"on the last {len(entry.candidate) - half} of {len(entry.candidate)} same first steps"
+            yield labelled("numerics", f"guard passed: mean loss {own:.3f} {steps}, the default's {reference:.3f}")
+
+
+def _mean(losses: tuple[float, ...]) -> float:
+    return math.fsum(losses) / len(losses) if losses else math.nan
+
+
+def _policies(session: Session) -> Iterator[Line]:
+    """List every policy's cost at each placement, where the strength was left open."""
+    free = max((rate for policy, _, rate in session.policies if policy == "none"), default=0.0)
+    rows = []
+    for policy, placement, rate in session.policies:
+        seen = [entry.rate for entry in session.of(Kind.FULL) if entry.rate.value == rate]
+        words = rate_words(seen[-1]) if seen else f"{plain(rate)} images/s"
+        rows.append((policy, placement, f"{1 - rate / free:.0%}" if free else "", words))
+    if rows:
+        yield Line()
+        yield from table(("policy", "placement", "cost", "rate"), rows)
+        yield Line()
+
+
+def _advice(plan: Plan) -> Iterator[Line]:
+    if plan.evidence.largest_batch:
+        yield labelled("batch size", f"advice only, it changes what is learned: {plan.evidence.largest_batch}")
+
+
+def _cost(session: Session, plan: Plan) -> Iterator[Line]:
+    evidence, job = plan.evidence, session.job
+    yield labelled("probe", f"{time_words(evidence.probe_s)}, {many(evidence.bursts, 'burst')}")
+    rate, chosen, ratio = evidence.default_rate, evidence.chosen_rate, evidence.ratio
+    if evidence.verdict is not Verdict.FASTER or rate is None or chosen is None or ratio is None or ratio.low <= 1:
+        return
+    epochs, least, most = (
+        evidence.probe_s * rate.value / (1 - 1 / entry) / max(1, job.samples)
+        for entry in (ratio.value, ratio.high, ratio.low)
+    )
+    yield labelled("pays back", f"after {plain(epochs)} epochs ({plain(least)} to {plain(most)})")
+    if job.planned_images:
+        before, after = span_words(job.planned_images, rate), span_words(job.planned_images, chosen)
+        planned = many(job.planned_images, "image")
+        short = (
+            "; too short to pay back, but the plan can be used again"
+            if job.planned_images < epochs * job.samples
+            else ""
+        )
+        yield labelled("", f"the planned {planned} take {after} instead of {before}{short}")
+
+
+def _not_measured(session: Session, plan: Plan) -> Iterator[Line]:
+    failures = [entry for entry in session.failures if not entry.pruned]
+    for entry in failures[:MOST_FAILURES]:
+        yield labelled("failed", f"{describe(entry.settings, session.default)}: {entry.reason}", style="yellow")
+    if len(failures) > MOST_FAILURES:
+        yield labelled("", f"and {many(len(failures) - MOST_FAILURES, 'other')}")
+    pruned = len(session.failures) - len(failures)
+    if pruned:
+        yield labelled("pruned", f"{many(pruned, 'candidate')} that could not have won")
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for knob, value, reason in plan.evidence.left_out:
+        grouped.setdefault((knob, reason), []).append(value_text(value))
+    label = "left out"
+    for (knob, reason), values in grouped.items():
+        yield labelled(label, f"{knob} = {', '.join(values)}: {reason}")
+        label = ""
+    for note in session.notes:
+        yield labelled("note", note)
