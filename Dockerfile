@@ -30,14 +30,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         libjpeg-turbo8 libwebp7 libwebpdemux2 libwebpmux3 python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --shell /bin/bash autotrain \
-    && install -d -o autotrain -g autotrain /work
+    && useradd --uid 10001 --create-home autotrain \
+    && install -d -o autotrain /work
 COPY --from=builder /opt/autotrain /opt/autotrain
 ENV PATH=/opt/autotrain/bin:$PATH \
     PYTHONUNBUFFERED=1
 RUN python -c "import PIL; from PIL import features; assert 'post' in PIL.__version__ and features.check('jpg')" \
     && python -c "import torch, torchvision, autotrain"
-USER autotrain
+USER 10001
 WORKDIR /work
 ENTRYPOINT ["autotrain"]
 CMD ["--help"]

@@ -1,13 +1,13 @@
-"""autotrain: measures a PyTorch vision training job on this machine, proves which settings are fastest, trains with them."""
+"""autotrain measures a PyTorch vision training job, proves which settings are fastest here, and trains with them."""
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Settings", "Task", "fit", "prepare", "probe"]
+__all__ = ["Plan", "Settings", "Task", "fit", "probe"]
 
 if TYPE_CHECKING:
-    from autotrain.api import fit, prepare, probe
+    from autotrain.api import fit, probe
     from autotrain.plan.plan import Plan
     from autotrain.settings import Settings
     from autotrain.task import Task
@@ -17,7 +17,6 @@ _HOMES = {
     "Settings": "autotrain.settings",
     "Task": "autotrain.task",
     "fit": "autotrain.api",
-    "prepare": "autotrain.api",
     "probe": "autotrain.api",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from autotrain.diagnose.finding import Finding
+from autotrain.engine import events as fit_events
 from autotrain.engine.events import EpochRecord, FitObserver
 from autotrain.engine.loop import train
 from autotrain.errors import PlanError, SettingsError, TaskError, UnsupportedError, unknown
@@ -202,7 +203,7 @@ def _train(
             from autotrain.report.terminal import FitNarrator
 
             observer = stack.enter_context(FitNarrator())
-        return train(workload, settings, clip_norm=clip_norm, observer=observer or (lambda event: None))
+        return train(workload, settings, clip_norm=clip_norm, observer=observer or fit_events.silent)
 
 
 def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any]) -> Task:

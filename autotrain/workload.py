@@ -16,10 +16,8 @@ from autotrain.augment.policy import POLICIES, policy
 from autotrain.data.reader import Recipe
 from autotrain.data.source import (
     FolderSource,
-    ImageSource,
     Source,
     TensorSource,
-    image_size,
     open_source,
     read_sample,
     square_side,
@@ -193,7 +191,9 @@ def _loss(task: Task, label: Any) -> tuple[Callable[[Any, Any], torch.Tensor], s
     values = torch.as_tensor(label)
     if not values.is_floating_point():
         if values.ndim:
-            raise TaskError(f"labels of shape {tuple(values.shape)} and type {values.dtype}: give loss= for such a task")
+            raise TaskError(
+                f"labels of shape {tuple(values.shape)} and type {values.dtype}: give loss= for such a task"
+            )
         return functional.cross_entropy, "cross-entropy"
     if values.ndim == 1 and len(values) > 1 and bool(((values == 0) | (values == 1)).all()):
         return functional.binary_cross_entropy_with_logits, "binary cross-entropy"
@@ -205,6 +205,7 @@ def _mean_squared_error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
 
 
 def _no_loss(outputs: Any, labels: Any) -> torch.Tensor:
+    del outputs, labels
     raise TaskError("this task has a step of its own and no loss=: give loss= to evaluate it")
 
 
@@ -270,7 +271,9 @@ def _device(name: str | None) -> torch.device:
         if not torch.cuda.is_available():
             raise UnsupportedError(f"device '{name}': torch sees no CUDA device here. Use device='cpu'")
         if device.index is not None and device.index >= torch.cuda.device_count():
-            raise UnsupportedError(f"device '{name}': there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+            raise UnsupportedError(
+                f"device '{name}': there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+            )
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
             raise UnsupportedError("device 'mps': not available here (macOS on Apple silicon only). Use device='cpu'")
@@ -326,5 +329,3 @@ def describe_images(workload: Workload) -> str:
     """Return what the model is fed, for people: ``1,002 image files at 96 px``."""
     size = f" at {workload.image_size} px" if workload.image_size else ""
     return f"{len(workload.source):,} {workload.source.kind}{size}"
-
-

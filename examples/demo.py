@@ -2,11 +2,12 @@
 
 import time
 
-import autotrain
 from make_images import FIGURES, make_images
 from network import small_resnet
 
-EPOCHS = 12
+import autotrain
+
+EPOCHS = 10
 PLAN = "plan.yaml"
 
 

@@ -1,9 +1,9 @@
-"""Make a learnable image data set on disk: ten classes of drawn figures in photograph-like scenes, as JPEG files.
+"""Make a learnable image dataset on disk: ten classes of drawn figures in photograph-like scenes, as JPEG files.
 
     python examples/make_images.py [FOLDER]
 
-Figures vary in place, size, angle, colour and light; backgrounds in colour, texture and noise. Every image is a function
-of seed, part and number alone, so any machine makes the same scenes, whatever the number of processes.
+Figures vary in place, size, angle, colour and light; backgrounds in colour, texture and noise. Every image is a
+function of seed, part and number alone, so it is the same whatever the number of processes.
 """
 
 import argparse
@@ -133,10 +133,8 @@ def _background(draws: np.random.Generator, width: int, height: int) -> np.ndarr
 
 def _smooth(draws: np.random.Generator, cells: int, width: int, height: int, channels: int = 1) -> np.ndarray:
     """Random values 0 to 1 on a coarse grid, interpolated to the image's size."""
-    planes = [
-        Image.fromarray(draws.random((cells, cells), dtype=np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-        for _ in range(channels)
-    ]
+    coarse = [Image.fromarray(draws.random((cells, cells), dtype=np.float32)) for _ in range(channels)]
+    planes = [plane.resize((width, height), Image.Resampling.BICUBIC) for plane in coarse]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 

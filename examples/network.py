@@ -23,11 +23,12 @@ class Block(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the feature maps, smaller by the stride in height and width."""
         return torch.relu(self.body(images) + self.shortcut(images))
 
 
 def small_resnet(classes: int, widths: tuple[int, ...] = (32, 64, 128)) -> nn.Sequential:
-    """Return a residual network of one block per width, each after the first at half the resolution of the one before."""
+    """Return a residual network of one block per width, each but the first halving the resolution."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(widths[0]),

@@ -1,14 +1,14 @@
-"""A data set of your own, with transforms of your own.
+"""A dataset of your own, with transforms of your own.
 
     python examples/own_dataset.py
 
-autotrain takes any map-style data set (``__getitem__`` and ``__len__``) and leaves its transforms alone. Two ways to write
-one, which differ in what autotrain may move about:
+autotrain takes any map-style dataset (``__getitem__`` and ``__len__``) and leaves its transforms alone. Two ways to
+write one, which differ in what autotrain may move about:
 
-- ``Finished``: the transforms end in a normalised float tensor. Everything stays in the loader's workers, just as written;
-  autotrain chooses their number, and all that happens after the batch.
-- ``Pictures``: the data set gives uint8 images, and augmentation is named in the task. autotrain can then measure the
-  augmentation in the workers and on the device, and normalises on the device, once per batch.
+- ``Finished``: the transforms end in a normalised float tensor. All of them stay in the loader's workers, just as
+  written; autotrain chooses the number of workers, and what happens once a batch is made.
+- ``Pictures``: the dataset gives PIL images, and the task names the augmentation. autotrain can then measure it in the
+  workers and on the device; images travel as bytes and are normalised on the device, once per batch.
 
 Random transforms draw from torch's generator, which autotrain seeds for every sample: the same images reach the model,
 whatever the number of workers.
@@ -16,12 +16,13 @@ whatever the number of workers.
 
 from pathlib import Path
 
-import autotrain
 from make_images import make_images
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import models, transforms
+
+import autotrain
 
 SIZE = 64
 

@@ -8,9 +8,10 @@ FOLDER holds one folder of images per class. Without one, a small set of images 
 import sys
 from pathlib import Path
 
-import autotrain
 from make_images import make_images
 from torchvision.models import resnet18
+
+import autotrain
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
 
     result = autotrain.fit(resnet18(num_classes=classes), folder, image_size=64, duration="3ep")
 
-    print(f"Trained at {result.history[-1].images_per_s:.0f} images/s; the last epoch's loss is {result.history[-1].loss:.3f}.")
+    last = result.history[-1]
+    print(f"Trained at {last.images_per_s:.0f} images/s; loss in the last epoch: {last.loss:.3f}.")
 
 
 def example_images() -> Path:

@@ -7,20 +7,24 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Annotated, Self, TextIO
 
 import typer
 
 from autotrain.cli.files import check_writable, write_whole
-from autotrain.cli.options import INTERRUPTED, Options, default_of, flag, refuse
+from autotrain.cli.options import INTERRUPTED, OF_THE_SEARCH, Interruption, Options, default_of, flag
 from autotrain.cli.probe import run_probe, story_console
 from autotrain.cli.target import load_task
 from autotrain.errors import AutotrainError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
 
-    from autotrain.engine.events import FitEvent, FitObserver
+    from autotrain.engine.events import FitEvent
+    from autotrain.plan.plan import Plan
+    from autotrain.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +35,7 @@ class FitOptions(Options):
         Path | None, typer.Option(help="Plan to train with; without one it is probed first.", show_default=False)
     ] = None
     save: Annotated[Path, typer.Option(help="Where to write the trained weights, a state_dict.")] = Path("model.pt")
-    log: Annotated[
-        Path | None, typer.Option(help="File for one line of JSON per epoch.", show_default=False)
-    ] = None
+    log: Annotated[Path | None, typer.Option(help="File for one line of JSON per epoch.", show_default=False)] = None
 
 
 def fit(options: FitOptions) -> int:
@@ -42,21 +44,90 @@ def fit(options: FitOptions) -> int:
     The target is TARGET, or --model and --data. Ctrl-C ends the training and writes the weights so far.
     """
     _check(options)
-    from autotrain.plan.plan import Plan
-
-    plan = None if options.plan is None else Plan.load(options.plan)
     task = load_task(options)
+    console = story_console()
+    plan = options.plan or _probed(task, options, console)
     from autotrain.api import fit as api_fit
     from autotrain.report.terminal import FitNarrator
 
-    console = story_console()
-    source: Plan | Path = plan_path if (plan_path := options.plan) is not None else run_probe(task, options, console).plan
     with ExitStack() as stack:
         narrator = stack.enter_context(FitNarrator(console, quiet=options.quiet))
-        log = None if options.log is None else stack.enter_context(History(options.log))
-        result = api_fit(task, plan=source, progress=False, fit_observer=_both(narrator, log))
-    write_whole(options.save, lambda stream: _save(result.model, stream))
+        history = stack.enter_context(History(options.log))
+
+        def observe(event: FitEvent) -> None:
+            narrator(event)
+            history(event)
+
+        result = api_fit(task, plan=plan, progress=False, fit_observer=observe)
+    write_whole(options.save, lambda stream: save_weights(result.model, stream))
     if not options.quiet:
         console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
-    del plan
     return INTERRUPTED if result.interrupted else 0
+
+
+def _check(options: FitOptions) -> None:
+    """Find what cannot work before anything is loaded."""
+    check_writable(options.save, "--save")
+    if options.log is not None:
+        check_writable(options.log, "--log")
+    options.fixed()
+    if options.plan is None:
+        return
+    for entry in fields(options):
+        if entry.name in OF_THE_SEARCH and getattr(options, entry.name) != default_of(entry):
+            raise AutotrainError(
+                f"{flag(entry.name)} is for probing, but with --plan nothing is probed: leave one of the two out"
+            )
+    from autotrain.plan.plan import Plan
+
+    Plan.load(options.plan)
+
+
+def _probed(task: Task, options: FitOptions, console: Console) -> Plan:
+    plan = run_probe(task, options, console).plan
+    if plan.evidence.verdict == "not proven":  # a second Ctrl-C: whoever pressed it does not wait for a training
+        raise Interruption
+    return plan
+
+
+def save_weights(model: nn.Module, stream: IO[bytes]) -> None:
+    """Write a model's state_dict, its tensors on the CPU so that it can be loaded anywhere."""
+    import torch
+
+    state = model.state_dict()
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            state[name] = value.detach().cpu()
+    torch.save(state, stream)
+
+
+class History:
+    """Writes a line of JSON per epoch, each as soon as the epoch is over; the file begins with the first of them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def __call__(self, event: FitEvent) -> None:
+        """Write down an epoch that ended; NaN and infinity, which JSON lacks, become null."""
+        from autotrain.engine.events import EpochDone
+
+        if self._path is None or not isinstance(event, EpochDone):
+            return
+        if self._stream is None:
+            self._stream = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        record = event.record.as_dict() | {"images_per_s": event.record.images_per_s}
+        values = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in record.items()
+        }
+        print(json.dumps(values), file=self._stream, flush=True)

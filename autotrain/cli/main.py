@@ -29,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("probe")(command(ProbeOptions, probe))
-app.command("fit")(command(FitOptions, fit))
+app.command("probe", short_help="Measure, search, prove; write the plan.")(command(ProbeOptions, probe))
+app.command("fit", short_help="Train with a plan, or probe first.")(command(FitOptions, fit))
 
 
 def _version(wanted: bool) -> None:

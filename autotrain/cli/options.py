@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from autotrain.errors import AutotrainError, SettingsError, unknown
+from autotrain.errors import SettingsError, unknown
 from autotrain.settings import Settings, Value
 
 INTERRUPTED = 130
@@ -26,8 +26,8 @@ class Allow(StrEnum):
     NUMERICS = "numerics"
 
 
-def _opt(help_text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=panel, show_default=False, **more)
+def _opt(help_text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_text, show_default=False, **more)
 
 
 _TARGET = (
@@ -42,7 +42,7 @@ _FIX = "A setting that stays as given, such as precision=fp32; may be repeated."
 class Options:
     """What every command takes that works on a target; the help texts say what each is."""
 
-    target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=_TARGET, show_default=False)] = None
+    target: Annotated[str | None, typer.Argument(metavar="TARGET", help=_TARGET, show_default=False)] = None
     model: Annotated[str | None, _opt("In place of a TARGET: a model of torchvision, or of timm if installed.")] = None
     data: Annotated[str | None, _opt(_DATA)] = None
     root: Annotated[Path, _opt("Where torchvision's data sets lie (default: data).")] = Path("data")
@@ -81,13 +81,15 @@ class Options:
         words = [self.target] if self.target is not None else []
         for entry in fields(Options):
             value = getattr(self, entry.name)
-            if entry.name in _OF_THE_PROBE or entry.name == "target" or value == default_of(entry):
+            skipped = entry.name in (*OF_THE_SEARCH, "target", "quiet", "debug")
+            if skipped or value == default_of(entry):
                 continue
             words += [flag(entry.name)] if value is True else [flag(entry.name), str(value)]
         return shlex.join(words)
 
 
-_OF_THE_PROBE = ("budget", "allow", "fix", "study", "quiet", "debug")
+OF_THE_SEARCH = ("budget", "allow", "fix", "study")
+"""Options that say how to search, not what to train."""
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -157,8 +159,3 @@ def command(kind: type[Kind], run: Callable[[Kind], int]) -> Callable[..., None]
 
 class Interruption(Exception):
     """Ctrl-C where there is nothing to keep; typer would give it a code and words of its own."""
-
-
-def refuse(problem: str) -> AutotrainError:
-    """Return the error for a command line that cannot be meant so."""
-    return AutotrainError(problem)

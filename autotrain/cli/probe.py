@@ -47,7 +47,9 @@ def probe(options: ProbeOptions) -> int:
         result.plan.save(options.out)
         if not options.quiet:
             again = f"autotrain fit {options.again()} {flag('plan')} {options.out}"
-            console.print(f"\n{'Replaced' if replaced else 'Wrote'} {options.out}. Train with it:", soft_wrap=True, markup=False)
+            console.print(
+                f"\n{'Replaced' if replaced else 'Wrote'} {options.out}. Train with it:", soft_wrap=True, markup=False
+            )
             console.print(f"  {again}", soft_wrap=True, markup=False)
     if options.json:
         print(json.dumps(as_dict(result), indent=1, allow_nan=False), flush=True)

@@ -83,7 +83,7 @@ class Recipe:
     """The user's own collation, which also means that samples stay untouched."""
 
 
-class Reader(Dataset[HostBatch]):
+class Reader(Dataset[HostBatch | Failure]):
     """Loads whole batches: ``reader[ticket]``. Picklable when the dataset is.
 
     Args:
@@ -216,9 +216,7 @@ class Reader(Dataset[HostBatch]):
 
 
 def _augmented(image: torch.Tensor, parameters: Parameters, place: int) -> torch.Tensor:
-    return apply_sample(
-        image, bool(parameters.flip[place]), parameters.operators[place], parameters.magnitudes[place]
-    )
+    return apply_sample(image, bool(parameters.flip[place]), parameters.operators[place], parameters.magnitudes[place])
 
 
 def _labels(labels: list[Any]) -> torch.Tensor:
@@ -233,7 +231,8 @@ def _buffer(shape: tuple[int, ...]) -> torch.Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
     storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+    buffer: torch.Tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
+    return buffer.view(shape)
 
 
 def _batch(

@@ -100,7 +100,7 @@ class FolderSource(ImageSource):
 
     def where(self, index: int) -> str:
         """Return the file's path."""
-        return self._paths[index]
+        return str(self._paths[index])
 
     def files(self, indices: Sequence[int]) -> list[Path]:
         """Return the image files."""

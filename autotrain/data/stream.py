@@ -135,7 +135,7 @@ class InOrder:
             yield Ticket(step=step, epoch=0, positions=places, indices=places)
 
 
-class seeded:  # noqa: N801 - reads as a verb in a with statement
+class seeded:
     """Within the block Python's, NumPy's and torch's CPU generators are seeded; afterwards they are as before."""
 
     def __init__(self, seed: int | None = None) -> None:

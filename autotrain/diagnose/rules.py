@@ -45,7 +45,9 @@ def diagnose(session: Session, members: Iterable[Settings] = ()) -> Finding | No
 
 def _name(session: Session, full: Measurement, need: Demand) -> tuple[Bottleneck, tuple[str, ...]]:
     compute, loading = 1.0 / need.compute_s, max(1, full.settings.workers) / need.input_s
-    ceilings = f"training alone reaches {compute:,.0f} images/s, loading alone {loading:,.0f}, both {full.rate.value:,.0f}"
+    ceilings = (
+        f"training alone reaches {compute:,.0f} images/s, loading alone {loading:,.0f}, both {full.rate.value:,.0f}"
+    )
     evidence = [ceilings, f"{full.wait_share:.0%} of the time the training process waits for images"]
     transfer = full.transfer_share
     if transfer is not None and transfer > 1 - DOMINANT and full.wait_share < DOMINANT:
@@ -69,7 +71,8 @@ def _name(session: Session, full: Measurement, need: Demand) -> tuple[Bottleneck
 
 def _serial(need: Demand, evidence: Sequence[str]) -> tuple[Bottleneck, tuple[str, ...]]:
     share = need.input_s / (need.input_s + need.compute_s)
-    words = f"with no worker, each image takes {need.input_s * 1e3:.2f} ms to load, then {need.compute_s * 1e3:.2f} ms to train on"
+    load_ms, train_ms = need.input_s * 1e3, need.compute_s * 1e3
+    words = f"with no worker, each image takes {load_ms:.2f} ms to load, then {train_ms:.2f} ms to train on"
     if share > DOMINANT:
         return Bottleneck.INPUT, (*evidence, words)
     if share < 1 - DOMINANT:

@@ -107,3 +107,8 @@ class FitEnded:
 
 FitEvent = FitStarted | StepDone | EpochDone | FitEnded
 FitObserver = Callable[[FitEvent], None]
+
+
+def silent(event: FitEvent) -> None:
+    """Observe nothing."""
+    del event

@@ -69,6 +69,11 @@ class ModelLease:
         if self._own_modes is None:
             self.model.train()  # through the user's own train(), which may keep some layers in evaluation mode
 
+    def end(self) -> None:
+        """Take the model back if it is lent."""
+        if self.lent:
+            self.take_back()
+
     def take_back(self) -> None:
         """Put the user's tensors back as they were; the lease keeps what was trained, for the next time."""
         assert self._theirs is not None
@@ -118,11 +123,7 @@ class OptimizerLease:
         if copied:
             state = defaultdict(dict, {key: copy.deepcopy(entry) for key, entry in state.items()})
         options = [
-            {
-                name: (copy.deepcopy(value) if copied else value)
-                for name, value in group.items()
-                if name != "params"
-            }
+            {name: (copy.deepcopy(value) if copied else value) for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups
         ]
         return state, options

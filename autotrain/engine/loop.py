@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 
 from autotrain.engine.evaluate import evaluate
-from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitObserver, FitStarted, StepDone
+from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitObserver, FitStarted, StepDone, silent
 from autotrain.engine.rig import Rig
 from autotrain.errors import ScheduleError, TaskError
 from autotrain.schedules.schedule import Schedule, parse_schedule
@@ -71,9 +71,7 @@ class Course:
                     "give the warm-up as a share, such as 0.05dur"
                 )
         else:
-            self.total_steps = to_steps(
-                duration, steps_per_epoch=self.steps_per_epoch, batch_size=workload.batch_size
-            )
+            self.total_steps = to_steps(duration, steps_per_epoch=self.steps_per_epoch, batch_size=workload.batch_size)
         self.factor(0, 0.0)
 
     def progress(self, step: int, elapsed_s: float) -> float:
@@ -99,7 +97,7 @@ def train(
     workload: Workload,
     settings: Settings,
     *,
-    observer: FitObserver = lambda event: None,
+    observer: FitObserver = silent,
     clip_norm: float | None = None,
 ) -> Trained:
     """Train the user's model under the settings; an interrupt ends it early and says so in the result.
@@ -149,9 +147,7 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
         self.observer(FitEnded(seconds=self.elapsed_s, interrupted=interrupted))
-        return Trained(
-            history=tuple(self.history), steps=self.step, seconds=self.elapsed_s, interrupted=interrupted
-        )
+        return Trained(history=tuple(self.history), steps=self.step, seconds=self.elapsed_s, interrupted=interrupted)
 
     @property
     def elapsed_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -29,6 +30,10 @@ def untouched(device: torch.device) -> Iterator[None]:
                 torch.cuda.set_rng_state(cuda, device)
 
 
+def _conv() -> Any:
+    return getattr(torch.backends.cudnn, "conv")  # noqa: B009 - torch's type stubs do not know it
+
+
 def _flags() -> tuple[bool, bool, bool, str, str]:
     cudnn = torch.backends.cudnn
     return (
@@ -36,7 +41,7 @@ def _flags() -> tuple[bool, bool, bool, str, str]:
         cudnn.benchmark,
         cudnn.deterministic,
         torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.conv.fp32_precision,
+        _conv().fp32_precision,
     )
 
 
@@ -46,7 +51,7 @@ def _set_flags(flags: tuple[bool, bool, bool, str, str]) -> None:
     cudnn = torch.backends.cudnn
     cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags[:3]
     torch.backends.cuda.matmul.fp32_precision = flags[3]
-    torch.backends.cudnn.conv.fp32_precision = flags[4]
+    _conv().fp32_precision = flags[4]
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

@@ -213,7 +213,7 @@ class Rig:
         if self._borrow:
             self._model_lease = ModelLease(model, device)
             self._model_lease.lend()
-            self._stack.callback(lambda lease=self._model_lease: lease.take_back() if lease.lent else None)
+            self._stack.callback(self._model_lease.end)
         else:
             model.to(device)
             model.train()

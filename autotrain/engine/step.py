@@ -61,6 +61,7 @@ class Step:
         return stack
 
     def __call__(self, content: Any) -> torch.Tensor:
+        """Train on a batch; return its loss, detached and on the device."""
         loss = self.loss(content)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise TaskError(f"the loss must be one number, got {_shape(loss)}: reduce it, for instance by .mean()")

@@ -31,7 +31,7 @@ class MemoryFormat(Knob):
     def model(self, model: nn.Module, value: Value) -> None:
         """Lay the four-dimensional weights out; contiguous leaves them as the user made them."""
         if value == "channels_last":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
 
     def transfer_options(self, value: Value, options: dict[str, Any]) -> None:
         """Let normalising write the images in this format."""

@@ -64,7 +64,7 @@ def _cuda_choices(device: torch.device) -> Choices:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    matmul, conv = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv")  # noqa: B009 - unknown to stubs
     before = matmul.fp32_precision, conv.fp32_precision
     matmul.fp32_precision = conv.fp32_precision = "tf32"
     try:

@@ -128,9 +128,7 @@ def legal_space(
         elif entry.effect is Effect.NUMERICS and allow is Effect.EXACT:
             offered = entry.choices(workload, machine).allowed
             left_out = tuple((value, "changes the rounding; only exact changes are allowed") for value in offered)
-            choices[entry.name] = Choices(
-                allowed=(own,), left_out=tuple(pair for pair in left_out if pair[0] != own)
-            )
+            choices[entry.name] = Choices(allowed=(own,), left_out=tuple(pair for pair in left_out if pair[0] != own))
         else:
             offered_here = entry.choices(workload, machine)
             allowed = tuple(dict.fromkeys((own, *offered_here.allowed)))

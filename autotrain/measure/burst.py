@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -15,7 +16,7 @@ from autotrain.measure.measurement import Measurement, Window
 from autotrain.stats.summary import summarize_rate
 from autotrain.stats.warmup import is_stationary
 
-STATIONARY_STEPS = 10
+STATIONARY_STEPS = 16
 """Step times that are looked at to tell whether a burst has settled."""
 
 
@@ -29,7 +30,7 @@ class BurstOptions:
     window_steps: int = 4
     """Fewest steps in a window on a device that works asynchronously; a CPU's windows may hold one long step."""
 
-    windows: int = 8
+    windows: int = 6
     """Windows that are enough."""
 
     least_windows: int = 3
@@ -38,15 +39,16 @@ class BurstOptions:
     limit_s: float = 4.0
     """Timed seconds after which no further window is begun."""
 
-    warmup_s: float = 3.0
-    """Seconds after which warming up ends, settled or not; past the loader's stock in any case."""
+    warmup_s: float = 1.0
+    """Seconds after which warming up ends, settled or not, once the loader's stock has been used twice over; that in
+    turn is waited for at most three times as long."""
 
     behind: float = 0.85
     """A burst is given up once its rate's interval lies below this share of the incumbent's rate."""
 
 
 SCREENING = BurstOptions()
-CEILING = BurstOptions(windows=6, limit_s=2.5, warmup_s=1.5)
+CEILING = BurstOptions(windows=5, limit_s=2.0, warmup_s=0.6)
 
 
 def burst(
@@ -136,7 +138,7 @@ def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bo
         drive.synchronize()
         times.append(clock.now())
         steps = len(times) - 1
-        durations = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        durations = [later - earlier for earlier, later in pairwise(times)]
         settled = is_stationary(durations, window=STATIONARY_STEPS)
         out_of_time = times[-1] - started >= options.warmup_s
         if steps >= max(1, stock) and (settled or out_of_time):

@@ -59,7 +59,7 @@ class Drive:
         if self._device.type != "cuda":
             return None
         events, self._events = self._events, []
-        return sum(start.elapsed_time(end) for start, end in events) / 1000.0
+        return float(sum(start.elapsed_time(end) for start, end in events)) / 1000.0
 
     def loss_values(self) -> tuple[float, ...]:
         """Return the losses of all steps so far."""

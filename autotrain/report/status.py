@@ -27,7 +27,7 @@ class StatusLine:
         """Replace the line's text; what is too long is cut."""
         if not self.visible:
             return
-        line = Text(text, style="cyan", no_wrap=True, overflow="ellipsis")
+        line = Text(text, style="cyan", no_wrap=True, overflow="crop")
         if self._live is None:
             self._live = Live(line, console=self._console, auto_refresh=False, transient=True)
             self._live.start(refresh=True)

@@ -14,7 +14,7 @@ RATE_COLUMNS = 39
 """Width of the column of rates; wider rates push what follows aside."""
 
 STAGES = {
-    "ceilings": "Ceilings: what training alone and loading alone reach",
+    "ceilings": "Ceilings: training alone and loading alone",
     "search": "Search: the most promising candidates first",
     "what each setting is worth": "What each setting is worth: the best without it",
     "augmentation strength": "Augmentation strength: every policy where it is cheapest",

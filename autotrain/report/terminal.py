@@ -193,7 +193,7 @@ class FitNarrator(Narrator):
 
     def _on_step(self, event: StepDone) -> None:
         words = (
-            f"epoch {event.epoch} {bar(event.progress, width=16)} {event.progress:4.0%}  loss {event.loss:.3f}  "
+            f"epoch {event.epoch} {bar(event.progress, width=12)} {event.progress:4.0%}  loss {event.loss:.3f}  "
             f"lr {event.lr:.2g}  {plain(event.images_per_s)} images/s"
         )
         if event.wait_share >= 0.05:

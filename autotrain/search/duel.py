@@ -86,7 +86,7 @@ def duel(
     *,
     options: DuelOptions,
     seed: int = 0,
-    on_pair: Callable[[int, float, float], None] = lambda pair, first, second: None,
+    on_pair: Callable[[int, float, float], None] | None = None,
 ) -> DuelRecord:
     """Let two settings run against each other; return the paired rates.
 
@@ -99,7 +99,7 @@ def duel(
         rounds=options.pairs,
         options=options,
         seed=seed,
-        on_round=lambda number, pair: on_pair(number, pair[0], pair[1]),
+        on_round=None if on_pair is None else lambda number, pair: on_pair(number, pair[0], pair[1]),
     )
     return DuelRecord(
         baseline=baseline,
@@ -116,7 +116,7 @@ def interleave(
     rounds: int,
     options: DuelOptions,
     seed: int = 0,
-    on_round: Callable[[int, Sequence[float]], None] = lambda number, rates: None,
+    on_round: Callable[[int, Sequence[float]], None] | None = None,
 ) -> list[tuple[float, ...]]:
     """Run all contenders in each round, in random order; return images/s, one tuple per complete round.
 
@@ -135,5 +135,6 @@ def interleave(
             for place in order.sample(range(len(sides)), len(sides)):
                 rates[place] = sides[place].turn()
             rows.append(tuple(rates))
-            on_round(number + 1, rates)
+            if on_round is not None:
+                on_round(number + 1, rates)
     return rows

@@ -53,9 +53,7 @@ def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: 
     return Guard(settings=candidate, candidate=losses, references=tuple(references), problem=problem)
 
 
-def judge(
-    candidate: tuple[float, ...], references: tuple[tuple[float, ...], ...], *, skipped: int = 0
-) -> str | None:
+def judge(candidate: tuple[float, ...], references: tuple[tuple[float, ...], ...], *, skipped: int = 0) -> str | None:
     """Return why a candidate's losses disqualify it, or None.
 
     Args:

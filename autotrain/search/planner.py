@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import autotrain
@@ -17,7 +18,6 @@ from autotrain.plan.provenance import Provenance
 from autotrain.search.recorder import describe
 from autotrain.stats.summary import Estimate, ratio_of_rates, summarize
 from autotrain.workload import Workload
-from dataclasses import replace
 
 
 def make_plan(session: Session, workload: Workload, finding: Finding | None) -> Plan:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from optuna.trial import Trial
+
 from autotrain.diagnose.demand import bound, predict
 from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.diagnose.rules import diagnose
@@ -18,34 +20,36 @@ from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
 from autotrain.knobs.base import Effect, Side
 from autotrain.knobs.registry import canonical, illegal, key, legal_space, without_each
-from autotrain.measure.burst import SCREENING, BurstOptions
+from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
 from autotrain.search.batch import largest_batch
 from autotrain.search.budget import Budget
-from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, interleave
-from autotrain.search.events import Diagnosed, Event, Interrupted, Observer, Stage, Started, Turn, silent
-from autotrain.search.guard import guard, needs_guard
-from autotrain.search.job import job_facts, planned_images
+from autotrain.search.events import Diagnosed, Event, Interrupted, Observer, Stage, Started, silent
+from autotrain.search.job import job_facts
+from autotrain.search.objective import best, training_s
+from autotrain.search.proof import Proof
 from autotrain.search.recorder import Recorder
 from autotrain.search.strength import choose_policy
 from autotrain.search.study import Study
 from autotrain.settings import Settings, Value
-from autotrain.stats.compare import Verdict
 from autotrain.workload import AUTO, Workload
 from autotrain.world import world
 
 log = logging.getLogger(__name__)
 
+MOST_ASKS = 400
+"""Suggestions that are asked for at most; most of them cost nothing, being known or hopeless."""
+
+ENQUEUED = 6
+"""Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
+
+REFINE_SHARE = 0.25
+"""Part of the search's time that is kept for taking each change away from the best."""
+
 WARM_BYTES, WARM_S = 1 << 30, 5.0
 """How much of the files is read, for how long at most, so that all candidates find the page cache warm."""
-
-FINALISTS = 3
-"""Candidates that meet in the play-off before the best of them meets the default."""
-
-CLOSE = 0.88
-"""Candidates whose screening rate is at least this share of the best one's are in the play-off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,6 @@ class Prober:
             left_out=self.space.left_out,
         )
         self.recorder = Recorder(workload, session, observer, clock)
-        self.planned_images = planned_images(workload)
 
     @property
     def session(self) -> Session:
@@ -128,7 +131,7 @@ class Prober:
             except KeyboardInterrupt:
                 self.recorder.note(interrupted=True)
                 self.observer(Interrupted())
-            chosen = self._prove()
+            chosen = Proof(self.recorder, self.budget, self.observer).choose()
             self._advise(chosen)
         except KeyboardInterrupt:
             self.recorder.note(interrupted=True)
@@ -163,11 +166,11 @@ class Prober:
     def _default(self) -> None:
         default = self.space.default
         self._tell(Stage(title="the job as it is"))
-        full = self.recorder.full(default, options=replace(SCREENING, limit_s=5.0))
+        full = self.recorder.full(default, options=replace(SCREENING, windows=8, warmup_s=2.0))
         if full is None:
             raise CandidateError(f"the default settings failed: {self.session.failures[-1].reason}")
         rate = full.rate.value
-        self.budget.plan(self.planned_images / rate, self.workload.batch_size / rate)
+        self.budget.plan(self.session.job.planned_images / rate, self.workload.batch_size / rate)
         self.recorder.compute(default)
         self.recorder.loading(default)
         finding = diagnose(self.session, self.space.members)
@@ -181,8 +184,6 @@ class Prober:
         """Return the usual hand setting: the default with as many workers as usable cores."""
         settings = canonical(replace(self.space.default, workers=self.session.cores), self.workload)
         return settings if settings in self.space.members else None
-
-    # Search -----------------------------------------------------------------------------------------------------
 
     def _search(self) -> None:
         if len(self.space.members) < 2:
@@ -198,13 +199,15 @@ class Prober:
         finding = diagnose(self.session, self.space.members)
         share = 0.25 if finding is not None and finding.bottleneck is Bottleneck.INPUT else 0.45
         until = self.budget.spent_s + share * max(0.0, self.budget.search_left_s)
-        best = 0.0
+        highest = 0.0
         for settings in sorted(ceilings.values(), key=lambda entry: len(entry.changes(self.space.default))):
             if self.budget.spent_s > until:
                 break
-            measured = self.recorder.compute(settings, incumbent=best or None)
-            best = max(best, measured.rate.value if measured else 0.0)
-        for settings in {(entry.augmentation, entry.placement): entry for entry in reversed(self.space.members)}.values():
+            measured = self.recorder.compute(settings, incumbent=highest or None)
+            highest = max(highest, measured.rate.value if measured else 0.0)
+        for settings in {
+            (entry.augmentation, entry.placement): entry for entry in reversed(self.space.members)
+        }.values():
             self.recorder.loading(replace(settings, workers=0))
 
     def _trials(self) -> None:
@@ -216,33 +219,47 @@ class Prober:
         )
         self._resume(study)
         settled = {entry.settings for entry in self.session.of(Kind.FULL)}
-        ranked = sorted(self.space.members, key=lambda entry: -(predict(self.session, entry) or 0.0))
-        for settings in ranked[:4]:
+        for settings in self._promising():
             study.enqueue(settings)
         self._tell(Stage(title="search"))
-        asks = 0
-        while self.budget.search_left_s > 0 and len(settled) < len(self.space.members) and asks < 400:
-            asks += 1
+        reserve = REFINE_SHARE * max(0.0, self.budget.search_left_s)
+        for _ in range(MOST_ASKS):
+            if self.budget.search_left_s <= reserve or len(settled) >= len(self.space.members):
+                break
             trial, suggested = study.ask()
             settings = canonical(suggested, self.workload)
-            reason = illegal(settings, self.workload, self.machine) or self._hopeless(settings)
-            if reason:
-                if settings not in settled:
-                    self.recorder.failed(settings, reason, pruned=True)
-                study.prune(trial, reason)
-                settled.add(settings)
-                continue
-            known = settings in settled
-            measured = self.recorder.full(
-                settings, incumbent=self._best_rate(), predicted=predict(self.session, settings)
-            )
+            self._settle(study, trial, settings, known=settings in settled)
             settled.add(settings)
-            if measured is None:
-                study.fail(trial, self.session.failures[-1].reason)
-                continue
-            study.tell(trial, self._training_s(measured), None if known else measured)
             if self._none_can_win(settled):
                 break
+
+    def _promising(self) -> list[Settings]:
+        """Return what the contention model ranks highest, to be tried first; of equals, what asks for least."""
+
+        def rank(settings: Settings) -> tuple[float, int, int]:
+            rate = predict(self.session, settings) or 1e-9
+            return -round(math.log(rate) / math.log(1.03)), settings.workers, settings.prefetch
+
+        return sorted(self.space.members, key=rank)[:ENQUEUED]
+
+    def _settle(self, study: Study, trial: Trial, settings: Settings, *, known: bool) -> None:
+        """Measure what a trial suggests, or say why not; what is known already is told again, at no cost."""
+        measured = self.session.find(Kind.FULL, settings)
+        if measured is None:
+            failure = next((entry for entry in self.session.failures if entry.settings == settings), None)
+            reason = illegal(settings, self.workload, self.machine) or self._hopeless(settings)
+            if failure is not None or reason:
+                if failure is None and reason:
+                    self.recorder.failed(settings, reason, pruned=True)
+                study.prune(trial, failure.reason if failure else str(reason))
+                return
+            measured = self.recorder.full(
+                settings, incumbent=_rate(best(self.session)), predicted=predict(self.session, settings)
+            )
+        if measured is None:
+            study.fail(trial, self.session.failures[-1].reason)
+        else:
+            study.tell(trial, training_s(self.session, measured), None if known else measured)
 
     def _resume(self, study: Study) -> None:
         """Take over what an earlier run of the study measured, so far as this run has not measured it itself."""
@@ -253,18 +270,18 @@ class Prober:
             self.recorder.note(measurements=(*earlier, *self.session.measurements))
 
     def _hopeless(self, settings: Settings) -> str | None:
-        limit, best = bound(self.session, settings), self._best()
-        if limit is None or best is None or limit >= best.rate.low:
+        limit, leader = bound(self.session, settings), best(self.session)
+        if limit is None or leader is None or limit >= leader.rate.low:
             return None
-        return f"cannot exceed {limit:,.0f} images/s; the best so far has {best.rate.value:,.0f}"
+        return f"cannot exceed {limit:,.0f} images/s; the best so far has {leader.rate.value:,.0f}"
 
     def _none_can_win(self, settled: set[Settings]) -> bool:
-        best = self._best()
-        if best is None:
+        leader = best(self.session)
+        if leader is None:
             return False
         for settings in self.space.members:
             limit = bound(self.session, settings)
-            if settings not in settled and (limit is None or limit >= best.rate.low):
+            if settings not in settled and (limit is None or limit >= leader.rate.low):
                 return False
         return True
 
@@ -273,47 +290,26 @@ class Prober:
         self._tell(Stage(title="what each setting is worth"))
         seen: set[Settings] = set()
         while True:
-            best = self._best()
-            if best is None or best.settings in seen:
+            leader = best(self.session)
+            if leader is None or leader.settings in seen:
                 return
-            seen.add(best.settings)
-            for settings in without_each(best.settings, self.space.default, self.workload).values():
+            seen.add(leader.settings)
+            for settings in without_each(leader.settings, self.space.default, self.workload).values():
                 if self.budget.search_left_s <= -0.1 * self.budget.total_s:
                     return
                 self.recorder.full(
                     settings,
-                    options=BurstOptions(windows=6, limit_s=2.5, warmup_s=2.0),
+                    options=SCREENING,
                     predicted=predict(self.session, settings),
                 )
 
-    def _best(self) -> Measurement | None:
-        """Return the fastest full burst; of equals the one with the fewest changes."""
-        return max(
-            self._candidates(),
-            key=lambda entry: (-self._training_s(entry), -len(entry.settings.changes(self.space.default))),
-            default=None,
-        )
-
-    def _candidates(self) -> list[Measurement]:
-        rejected = {entry.settings for entry in self.session.guards if entry.problem}
-        latest = {entry.settings: entry for entry in self.session.of(Kind.FULL) if not entry.stopped_early}
-        return [entry for settings, entry in latest.items() if settings not in rejected]
-
-    def _best_rate(self) -> float | None:
-        best = self._best()
-        return best.rate.value if best else None
-
-    def _training_s(self, measurement: Measurement) -> float:
-        """Return the predicted seconds of the planned training: start-up and images at the measured rate."""
-        return measurement.startup_s + (self.planned_images or 1_000_000) / measurement.rate.value
-
     def _policy(self) -> None:
         """Where the strength is left open: the strongest policy that costs little, at its best placement."""
-        best = self._best()
-        if self.workload.task.augmentation != AUTO or not self.workload.augmentable or best is None:
+        leader = best(self.session)
+        if self.workload.task.augmentation != AUTO or not self.workload.augmentable or leader is None:
             return
         self._tell(Stage(title="augmentation strength"))
-        chosen = choose_policy(self.recorder, self.machine, best.settings, allowance=self.workload.task.allowance)
+        chosen = choose_policy(self.recorder, self.machine, leader.settings, allowance=self.workload.task.allowance)
         self.workload = replace(self.workload, augmentation=chosen.augmentation)
         self.recorder.workload = self.workload
         default = canonical(replace(self.space.default, augmentation=chosen.augmentation), self.workload)
@@ -321,98 +317,6 @@ class Prober:
         self.recorder.note(default=default)
         for settings in (default, chosen):
             self.recorder.full(settings)
-
-    # Proof ------------------------------------------------------------------------------------------------------
-
-    def _prove(self) -> Settings:
-        """Let the best candidates meet, then the best of them and the default; return what has won."""
-        default = self.space.default
-        for _ in range(FINALISTS):
-            finalist = self._play_off()
-            if finalist is None or finalist == default:
-                return default
-            if self._passes_guard(finalist):
-                return finalist if self._wins(finalist) else default
-        return default
-
-    def _play_off(self) -> Settings | None:
-        best = self._best()
-        if best is None:
-            return None
-        close = sorted(
-            (
-                entry
-                for entry in self._candidates()
-                if entry.rate.value >= CLOSE * best.rate.value and entry.settings.augmentation == best.settings.augmentation
-            ),
-            key=lambda entry: -entry.rate.value,
-        )[:FINALISTS]
-        step_s = self.workload.batch_size / best.rate.value
-        round_s = len(close) * max(0.6, 3 * step_s)
-        rounds = min(6, int(0.4 * max(0.0, self.budget.left_s) / round_s))
-        if len(close) < 2 or rounds < 2:
-            return best.settings
-        contenders = [entry.settings for entry in close]
-        self._tell(Stage(title="play-off"))
-        options = DuelOptions(turn_s=0.5, warmup_s=0.5)
-        try:
-            rows = interleave(self.workload, contenders, rounds=rounds, options=options, seed=self.workload.seed)
-        except CandidateError as problem:
-            log.info("the play-off ended: %s", problem)
-            return best.settings
-        scores = [math.fsum(math.log(row[place]) for row in rows) / len(rows) for place in range(len(contenders))]
-        tied = [
-            contender
-            for contender, score in zip(contenders, scores, strict=True)
-            if score >= max(scores) - math.log(1.015)
-        ]
-        return min(
-            tied,
-            key=lambda entry: (len(entry.changes(self.space.default)), -scores[contenders.index(entry)]),
-        )
-
-    def _passes_guard(self, finalist: Settings) -> bool:
-        if not needs_guard(finalist, self.space.default):
-            return True
-        self._tell(Stage(title="numerics guard"))
-        default_s = self.workload.batch_size / self._rate_of(self.space.default)
-        steps = max(6, min(24, int(0.12 * self.budget.total_s / (4 * default_s))))
-        try:
-            result = guard(self.workload, finalist, self.space.default, steps=steps)
-        except CandidateError as problem:
-            self.recorder.failed(finalist, str(problem))
-            return False
-        self.recorder.note(guards=(*self.session.guards, result))
-        if result.problem:
-            self.recorder.failed(finalist, f"numerics guard: {result.problem}")
-        return result.problem is None
-
-    def _wins(self, finalist: Settings) -> bool:
-        default = self.space.default
-        turn_s = sum(max(1.3, 3 * self.workload.batch_size / self._rate_of(side)) for side in (default, finalist))
-        pairs = max(FEWEST_PAIRS, min(MOST_PAIRS, int((self.budget.left_s - 4.0) / turn_s)))
-        self._tell(Stage(title="duel", steps=pairs))
-        try:
-            record = duel(
-                self.workload,
-                default,
-                finalist,
-                options=DuelOptions(pairs=pairs),
-                seed=self.workload.seed,
-                on_pair=lambda pair, first, second: self._tell(
-                    Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second)
-                ),
-            )
-        except CandidateError as problem:
-            self.recorder.failed(finalist, f"failed in the duel: {problem}")
-            return False
-        self.recorder.note(duels=(*self.session.duels, record))
-        comparison = record.comparison
-        return comparison is not None and comparison.verdict is Verdict.FASTER
-
-    def _rate_of(self, settings: Settings) -> float:
-        measured = self.session.find(Kind.FULL, settings) or self.session.of(Kind.FULL)[0]
-        return measured.rate.value
 
     def _advise(self, chosen: Settings) -> None:
         if self.options.advise_batch and not self.session.interrupted:
@@ -424,9 +328,11 @@ class Prober:
         self.observer(event)
 
 
+def _rate(measurement: Measurement | None) -> float | None:
+    return measurement.rate.value if measurement else None
+
+
 def finding_of(session: Session, members: tuple[Settings, ...] = ()) -> Finding | None:
     """Return the finding about the default, with a remedy among the measured settings where none are given."""
     measured = tuple(entry.settings for entry in session.of(Kind.FULL))
     return diagnose(session, members or measured)
-
-

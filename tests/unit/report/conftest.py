@@ -144,9 +144,7 @@ def make_story() -> Story:
                 ratio=Estimate(value=1.412, low=1.371, high=1.463, n=6),
             ),
             Worth(setting="memory_format", value="channels_last", instead_of="contiguous", note="not measured alone"),
-            Worth(
-                setting="workers", value=2, instead_of=0, ratio=Estimate(value=1.302, low=1.267, high=1.331, n=6)
-            ),
+            Worth(setting="workers", value=2, instead_of=0, ratio=Estimate(value=1.302, low=1.267, high=1.331, n=6)),
         ),
         left_out=session.left_out,
     )
@@ -170,8 +168,14 @@ def _events(usual: Settings) -> tuple[Event, ...]:
         Measuring(what=both),
         Measured(what=both, measurement=measurement(CHOSEN, 398), predicted=405.0),
         Skipped(settings=usual, reason="cannot exceed 310 images/s; the best so far has 398", failed=False),
-        Skipped(settings=replace(usual, threads=1), reason="cannot exceed 201 images/s; the best so far has 398", failed=False),
-        Measured(what="bf16, augmenting on the device", measurement=measurement(LOSER, 240, early=True), predicted=251.0),
+        Skipped(
+            settings=replace(usual, threads=1),
+            reason="cannot exceed 201 images/s; the best so far has 398",
+            failed=False,
+        ),
+        Measured(
+            what="bf16, augmenting on the device", measurement=measurement(LOSER, 240, early=True), predicted=251.0
+        ),
         Skipped(settings=LOSER, reason="out of memory: a batch did not fit", failed=True),
         Stage(title="play-off"),
         Stage(title="numerics guard"),
@@ -184,7 +188,7 @@ def _events(usual: Settings) -> tuple[Event, ...]:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def told() -> Story:
     """A probe that found something faster."""
     return make_story()

@@ -1,0 +1,31 @@
+"""The objective: predicted seconds of the planned training, and the best settings by it so far."""
+
+from __future__ import annotations
+
+from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.session import Session
+
+OPEN_END_IMAGES = 1_000_000
+"""Images that a training planned by wall-clock is judged by: enough for start-up not to matter."""
+
+
+def training_s(session: Session, measurement: Measurement) -> float:
+    """Return the predicted seconds of the planned training: start-up, and its images at the measured rate."""
+    images = session.job.planned_images or OPEN_END_IMAGES
+    return measurement.startup_s + images / measurement.rate.value
+
+
+def candidates(session: Session) -> list[Measurement]:
+    """Return the latest complete full burst of every settings that has not been disqualified."""
+    rejected = {entry.settings for entry in session.guards if entry.problem}
+    latest = {entry.settings: entry for entry in session.of(Kind.FULL)}
+    return [entry for settings, entry in latest.items() if settings not in rejected and not entry.stopped_early]
+
+
+def best(session: Session) -> Measurement | None:
+    """Return the burst with the shortest predicted training; of equals the one with the fewest changes."""
+    return min(
+        candidates(session),
+        key=lambda entry: (training_s(session, entry), len(entry.settings.changes(session.default))),
+        default=None,
+    )

@@ -1,0 +1,87 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from autotrain.plan.evidence import Evidence, Verdict
+from autotrain.plan.plan import Plan
+from autotrain.settings import Settings
+
+
+@pytest.fixture
+def plan(api) -> str:
+    Plan(settings=Settings()).save("plan.yaml")
+    return "plan.yaml"
+
+
+def test_a_plan_is_trained_with_and_the_weights_are_written(api, target, plan, autotrain):
+    done = autotrain("fit", target, "--plan", plan, "--duration", "5ep", "--log", "history.jsonl")
+    assert done.code == 0
+    assert [name for name, _, _ in api.calls] == ["fit"]
+    _, task, options = api.calls[0]
+    assert (task.duration, str(options["plan"])) == ("5ep", "plan.yaml")
+    state = torch.load("model.pt", weights_only=True)
+    assert torch.equal(state["weight"], task.model.weight)
+    assert "Wrote the weights to model.pt" in done.out
+    lines = [json.loads(line) for line in Path("history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert (lines[0]["loss"], lines[0]["images_per_s"]) == (None, 16.0)
+
+
+def test_without_a_plan_it_is_probed_first(api, target, autotrain):
+    done = autotrain("fit", target, "--budget", "20s")
+    assert done.code == 0
+    assert [name for name, _, _ in api.calls] == ["probe", "fit"]
+    assert api.calls[0][2]["budget"] == "20s"
+    assert isinstance(api.calls[1][2]["plan"], Plan)
+    assert "Inconclusive" in done.out
+
+
+def test_ctrl_c_keeps_the_weights_so_far(api, target, plan, autotrain):
+    api.interrupted = True
+    assert autotrain("fit", target, "--plan", plan, "--save", "w.pt").code == 130
+    assert "weight" in torch.load("w.pt", weights_only=True)
+
+
+def test_a_second_ctrl_c_while_probing_does_not_start_a_training(api, target, autotrain):
+    api.verdict = Verdict.NOT_PROVEN
+    done = autotrain("fit", target)
+    assert (done.code, len(api.calls)) == (130, 1)
+    assert done.err == "autotrain: interrupted\n"
+
+
+def test_a_failed_training_leaves_older_weights_alone(api, target, plan, autotrain):
+    Path("model.pt").write_text("older")
+    api.raises = RuntimeError("boom")
+    assert autotrain("fit", target, "--plan", plan, "--log", "h.jsonl").code == 1
+    assert Path("model.pt").read_text() == "older"
+    assert set(os.listdir()) - {"__pycache__"} == {"model.pt", "mytask.py", "plan.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--save", "nowhere/model.pt"], "--save nowhere/model.pt: its folder does not exist"),
+        (["--log", "nowhere/h.jsonl"], "--log nowhere/h.jsonl: its folder does not exist"),
+        (["--plan", "missing.yaml"], "missing.yaml: no such plan"),
+        (["--plan", "plan.yaml", "--budget", "9s"], "--budget is for probing"),
+        (["--plan", "plan.yaml", "--fix", "workers=2"], "--fix is for probing"),
+        (["--plan", "plan.yaml", "--allow", "exact"], "--allow is for probing"),
+    ],
+)
+def test_what_cannot_work_is_found_before_training(api, target, plan, autotrain, arguments, problem):
+    done = autotrain("fit", target, *arguments)
+    assert done.code == 2
+    assert done.err.startswith(f"autotrain: error: {problem}")
+    assert api.calls == []
+
+
+def test_a_broken_plan_is_named_with_its_line(api, target, autotrain):
+    text = Plan(settings=Settings(), evidence=Evidence()).to_yaml().replace("precision:", "precison:")
+    Path("plan.yaml").write_text(text)
+    done = autotrain("fit", target, "--plan", "plan.yaml")
+    assert done.code == 2
+    assert "autotrain: error: plan.yaml:" in done.err
+    assert "Did you mean 'precision'?" in done.err
