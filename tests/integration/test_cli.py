@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rich.style  # noqa: F401 - draws a random number when it is first imported, which typer has it be
 from PIL import Image
 
 from autotrain.cli.main import run

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import rich.style  # noqa: F401 - draws a random number when it is first imported, which typer has it be
 import torch
 
 from autotrain.cli.main import run

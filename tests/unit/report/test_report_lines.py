@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -63,3 +65,12 @@ def test_small_words():
     assert (many(1, "pair"), many(1002, "image")) == ("1 pair", "1,002 images")
     assert (plain(1234.5), plain(12.34), plain(1.234)) == ("1,234", "12.3", "1.23")
     assert (bar(0.5, width=10), bar(-1, width=4), bar(2, width=4)) == ("[#####.....]", "[....]", "[####]")
+
+
+def test_importing_a_report_moves_no_random_state():
+    script = (
+        "import random; before = random.getstate(); import autotrain.report.terminal, autotrain.report.summary; "
+        "print(random.getstate() == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
