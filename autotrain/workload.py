@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from autotrain.augment.policy import POLICIES, policy
@@ -149,8 +150,11 @@ def prepare_workload(task: Task) -> Workload:
     """
     if not isinstance(task.model, nn.Module):
         raise TaskError(f"model: expected a torch.nn.Module, got {type(task.model).__name__}")
+    _check_model(task.model)
     source = open_source(task.dataset)
     validation = None if task.validation is None else open_source(task.validation)
+    if validation is not None:
+        _check_validation(task, source, validation)
     with seeded(0):
         first = read_sample(source, 0)
     labelled = isinstance(first, tuple | list) and len(first) == 2
@@ -183,12 +187,40 @@ def prepare_workload(task: Task) -> Workload:
     return workload
 
 
+def _check_model(model: nn.Module) -> None:
+    if any(is_lazy(entry) for entry in (*model.parameters(), *model.buffers())):
+        raise TaskError("model: it has lazy layers without a shape yet. Run it once on a batch of images before")
+    if not any(entry.requires_grad for entry in model.parameters()):
+        raise TaskError("model: no parameter requires a gradient, so nothing can be trained. Unfreeze some of them")
+
+
+def _check_validation(task: Task, source: Source, validation: Source) -> None:
+    if validation.images and not source.images and task.collate is None:
+        raise TaskError(
+            f"validation: {validation.name} gives images, but {source.name} gives samples that were transformed "
+            "already. Give the validation set the transforms that the training set has, without the random ones"
+        )
+    folders = isinstance(source, FolderSource) and isinstance(validation, FolderSource)
+    if folders and validation.dataset.classes != source.dataset.classes:
+        odd = sorted({*validation.dataset.classes} ^ {*source.dataset.classes})
+        raise DataError(
+            f"validation: {validation.name} has other class folders than {source.name} ({', '.join(odd[:3])}), so that "
+            "their class numbers differ. Give both the same class folders"
+        )
+
+
 def _loss(task: Task, label: Any) -> tuple[Callable[[Any, Any], torch.Tensor], str]:
     if task.loss is not None:
         return task.loss, getattr(task.loss, "__name__", type(task.loss).__name__)
     if label is None or task.step is not None:
         return _no_loss, "the step's own"
-    values = torch.as_tensor(label)
+    try:
+        values = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise TaskError(
+            f"labels of type {type(label).__name__} are no numbers: let the dataset give class numbers from 0, or "
+            "give loss= for such a task"
+        ) from problem
     if not values.is_floating_point():
         if values.ndim:
             raise TaskError(
@@ -237,13 +269,20 @@ def _statistics(task: Task, channels: int) -> tuple[tuple[float, ...], tuple[flo
     usual = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     chosen = []
     for name, given, default in (("mean", task.mean, usual[0]), ("std", task.std, usual[1])):
-        values = default if given is None else tuple(float(entry) for entry in given)
+        values = default if given is None else _numbers(name, given)
         if channels and len(values) != channels:
             raise TaskError(f"{name}: {len(values)} values for images of {channels} channels")
-        if name == "std" and any(entry <= 0 for entry in values):
+        if name == "std" and not all(entry > 0 for entry in values):
             raise TaskError("std: must be above 0 in every channel")
         chosen.append(values)
     return chosen[0], chosen[1]
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    try:
+        return tuple(float(entry) for entry in given)
+    except (TypeError, ValueError) as problem:
+        raise TaskError(f"{name}: {given!r} is not a sequence of numbers, one per channel") from problem
 
 
 def _augmentation(task: Task, source: Source, images: bool) -> str:
@@ -308,21 +347,27 @@ def check_fit(workload: Workload, outputs: Any, labels: Any) -> None:
             f"the model gives outputs of shape {tuple(outputs.shape)} for {len(labels)} labels; "
             f"cross-entropy wants ({len(labels)}, classes). Change the model's last layer, or give loss="
         )
-    highest, lowest = _label_range(workload, labels)
-    classes = outputs.shape[1]
-    if lowest < 0 or highest >= classes:
+    _check_range("dataset", workload.source, labels, outputs.shape[1])
+    if workload.validation is not None:
+        _check_range("validation set", workload.validation, None, outputs.shape[1])
+
+
+def _check_range(what: str, source: Source, seen: torch.Tensor | None, outputs: int) -> None:
+    """Compare a model's outputs with all labels of a source where it knows them, else with those seen."""
+    known = getattr(source, "labels", None)
+    remedy = "Give the model as many outputs as there are classes, or mend the labels"
+    if known is None and (source.classes or 0) > outputs:
+        raise TaskError(f"the model gives {outputs} outputs, but the {what} has {source.classes} classes. {remedy}")
+    labels = seen if known is None else torch.as_tensor(known)
+    if labels is None or not labels.numel():
+        return
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= outputs:
         wrong = lowest if lowest < 0 else highest
         raise TaskError(
-            f"the model gives {classes} outputs, but the dataset has label {wrong}: labels must be 0 to {classes - 1}. "
-            "Give the model as many outputs as there are classes, or mend the labels"
+            f"the model gives {outputs} outputs, but the {what} has label {wrong}: labels must be 0 to {outputs - 1}. "
+            f"{remedy}"
         )
-
-
-def _label_range(workload: Workload, labels: torch.Tensor) -> tuple[int, int]:
-    known = getattr(workload.source, "labels", None)
-    everything = labels if known is None else torch.as_tensor(known)
-    highest = int(everything.max())
-    return max(highest, (workload.source.classes or 1) - 1), int(everything.min())
 
 
 def describe_images(workload: Workload) -> str:

@@ -133,7 +133,7 @@ def augmentation(table: list[str], missed: list[str]) -> dict[str, Any]:
     for name, rival in rivals.items():
         drawn = [policy(name).draw(0, epoch, np.arange(64)) for epoch in range(16)]
         ours = rate(lambda number, drawn=drawn: apply_batch(on_device, drawn[number % 16]))
-        theirs = rate(lambda number, rival=rival: rival(floats))
+        theirs = rate(lambda _, rival=rival: rival(floats))
         started = perf_counter()
         for place in range(64):
             parameters = drawn[0]

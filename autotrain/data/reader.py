@@ -16,7 +16,7 @@ from autotrain.augment.draws import sample_seeds
 from autotrain.augment.geometry import center_window, crop_window, resize_batch
 from autotrain.augment.policy import Parameters, Policy
 from autotrain.augment.sample import apply_sample
-from autotrain.data.source import Source, TensorSource, collate_samples, image_size, read_sample
+from autotrain.data.source import Source, TensorSource, collate_samples, image_size, is_image_pair, read_sample
 from autotrain.data.stream import Ticket, seed_generators, seeded
 
 
@@ -124,8 +124,18 @@ class Reader(Dataset[HostBatch | Failure]):
     def _foreign(self, ticket: Ticket) -> HostBatch:
         if isinstance(self.source, TensorSource) and self.recipe.collate is None:
             return _batch(ticket, self.source.batch(ticket.indices))
-        collate = self.recipe.collate or collate_samples
-        return _batch(ticket, collate(self._samples(ticket)))
+        return _batch(ticket, self._collated(self._samples(ticket)))
+
+    def _collated(self, samples: list[Any]) -> Any:
+        if self.recipe.collate is None:
+            return collate_samples(samples)
+        try:
+            return self.recipe.collate(samples)
+        except Exception as problem:
+            line = str(problem).strip().splitlines() or ["no message"]
+            raise errors.DataError(
+                f"collate: the function raised {type(problem).__name__} for samples of {self.source.name}: {line[0]}"
+            ) from problem
 
     def _samples(self, ticket: Ticket) -> list[Any]:
         if self.source.pure:
@@ -176,13 +186,22 @@ class Reader(Dataset[HostBatch | Failure]):
         for place, index in enumerate(ticket.indices.tolist()):
             if seeds is not None:
                 seed_generators(seeds[place])
-            image, label = read_sample(self.source, index)
+            image, label = self._pair(index)
             images[place] = self._sized(image, parameters, place, self.source.where(index))
             if not self.on_device:
                 images[place] = _augmented(images[place], parameters, place)
             labels.append(label)
         left = parameters if self.on_device else None
         return _batch(ticket, (images, _labels(labels)), parameters=left)
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        sample = read_sample(self.source, index)
+        if not is_image_pair(sample):
+            raise errors.DataError(
+                f"{self.source.where(index)}: {type(sample).__name__} is not an (image, label) pair like the first "
+                "sample. Repair it or remove it from the dataset"
+            )
+        return sample[0], sample[1]
 
     def _sized(self, image: Any, parameters: Parameters, place: int, where: str) -> torch.Tensor:
         size = self.recipe.image_size
@@ -195,24 +214,37 @@ class Reader(Dataset[HostBatch | Failure]):
         else:
             window = (0, 0, height, width)
         if isinstance(image, torch.Tensor):
+            if image.shape[0] != self.recipe.channels:
+                raise errors.DataError(
+                    f"{where}: an image of {image.shape[0]} channels among images of {self.recipe.channels}. "
+                    "Let the dataset give all images the same channels"
+                )
             return resize_batch(image[None], np.asarray([window], dtype=np.int64), size)[0]
         array = np.asarray(self._pil_sized(image, window, size, where))
         return torch.from_numpy(array.reshape(size, size, -1).copy()).permute(2, 0, 1)
 
     def _pil_sized(self, image: Any, window: tuple[int, int, int, int], size: int, where: str) -> Image.Image:
-        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         mode = "L" if self.recipe.channels == 1 else "RGB"
-        if picture.mode != mode:
-            picture = picture.convert(mode)
         top, left, height, width = window
         try:
+            picture = _picture(image)
+            if picture.mode != mode:
+                picture = picture.convert(mode)  # decodes what the dataset only opened
             if window != (0, 0, picture.height, picture.width):
                 picture = picture.crop((left, top, left + width, top + height))
             if picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        except OSError as problem:
+        except (OSError, SyntaxError, TypeError, ValueError) as problem:
             raise errors.DataError(f"{where}: cannot be read as an image ({problem}). Repair or remove it") from problem
         return picture
+
+
+def _picture(image: Any) -> Image.Image:
+    """Return a PIL image; of an array (height, width) or (height, width, channels), one channel included."""
+    if not isinstance(image, np.ndarray):
+        picture: Image.Image = image
+        return picture
+    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
 def _augmented(image: torch.Tensor, parameters: Parameters, place: int) -> torch.Tensor:

@@ -64,15 +64,12 @@ class ImageSource(Source):
     kind = "images"
     images = True
 
-    def __init__(self, dataset: Any, name: str) -> None:
-        super().__init__(dataset, name)
-        self.pure = getattr(dataset, "transforms", None) is None and getattr(dataset, "transform", None) is None
-
 
 class FolderSource(ImageSource):
     """A folder with one folder per class (torchvision's ImageFolder), read by path."""
 
     kind = "image files"
+    pure = True
 
     def __init__(self, root: Path) -> None:
         from torchvision.datasets import ImageFolder
@@ -89,7 +86,6 @@ class FolderSource(ImageSource):
                 f"such as {root}/cat/1.jpg"
             ) from problem
         super().__init__(dataset, str(root))
-        self.pure = True
         self._paths = [path for path, _ in dataset.samples]
         self._labels = [label for _, label in dataset.samples]
 
@@ -156,7 +152,7 @@ def open_source(dataset: Any) -> Source:
     if not hasattr(dataset, "__len__"):
         raise DataError(f"{name} has no __len__: the order of an epoch needs the number of samples")
     first = _first_sample(_not_empty(Source(dataset, name)))
-    if _is_pair(first) and _is_raw_image(first[0]):
+    if is_image_pair(first):
         return ImageSource(dataset, name)
     return Source(dataset, name)
 
@@ -229,8 +225,9 @@ def _not_empty(source: Source) -> Source:
     return source
 
 
-def _is_pair(sample: Any) -> bool:
-    return isinstance(sample, tuple | list) and len(sample) == 2
+def is_image_pair(sample: Any) -> bool:
+    """Tell whether a sample is an image that can be augmented, with a label."""
+    return isinstance(sample, tuple | list) and len(sample) == 2 and _is_raw_image(sample[0])
 
 
 def _is_raw_image(image: Any) -> bool:

@@ -85,9 +85,8 @@ class Stream:
     def ticket(self, step: int) -> Ticket:
         """Return this rank's share of a step."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        share = self.batch_size // self.world_size
-        start = within * self.batch_size + self.rank * share
-        positions = np.arange(start, start + share, dtype=np.int64)
+        first, last = (rank * self.batch_size // self.world_size for rank in (self.rank, self.rank + 1))
+        positions = np.arange(first, last, dtype=np.int64) + within * self.batch_size
         return Ticket(step=step, epoch=epoch, positions=positions, indices=self.order(epoch)[positions])
 
     def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
@@ -110,13 +109,24 @@ class Stream:
                 own.manual_seed(seed)
             try:
                 order = np.fromiter(iter(self._sampler), dtype=np.int64)
+            except (TypeError, ValueError) as problem:
+                raise TaskError(
+                    f"sampler: {type(self._sampler).__name__} does not give whole numbers, one per sample ({problem}): "
+                    "give a sampler of indices, not one of batches"
+                ) from problem
             finally:
                 if isinstance(own, torch.Generator) and before is not None:
                     own.set_state(before)
         if order.size and (order.min() < 0 or order.max() >= self.length):
+            wrong = int(order.min() if order.min() < 0 else order.max())
             raise DataError(
-                f"the sampler gave index {int(order.max())}, but the dataset has {self.length} samples: "
+                f"the sampler gave index {wrong}, but the dataset has {self.length} samples: "
                 "give a sampler of this dataset"
+            )
+        if epoch and len(order) < self.steps_per_epoch * self.batch_size:
+            raise DataError(
+                f"the sampler gave {len(order)} indices for epoch {epoch}, but {self._epoch_length} for the first: "
+                "give a sampler whose epochs are equally long"
             )
         return order
 

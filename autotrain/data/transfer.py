@@ -31,7 +31,7 @@ class Transfer:
 
     Args:
         device: where to.
-        mean: per channel, of images scaled to 0..1.
+        mean: per channel, of images scaled to 0..1; empty where batches stay as the user's collation makes them.
         std: per channel, likewise.
         image_size: side in pixels that crop windows are resized to.
         memory_format: of the float images.
@@ -51,6 +51,7 @@ class Transfer:
         self.device = device
         self._image_size = image_size
         self._memory_format = memory_format
+        self._normalizes = len(mean) > 0
         deviation = torch.tensor(std, dtype=torch.float32)
         self._scale = (1.0 / (255.0 * deviation)).to(device).view(1, -1, 1, 1)
         self._shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device).view(1, -1, 1, 1)
@@ -88,7 +89,7 @@ class Transfer:
         if not (isinstance(content, tuple | list) and content):
             return content
         images, *others = content
-        if not is_raw(images):
+        if not (is_raw(images) and self._normalizes):
             return (self._laid_out(images), *others)
         if batch.windows is not None:
             assert self._image_size is not None

@@ -92,16 +92,17 @@ def predict(session: Session, settings: Settings) -> float | None:
 def _limits(session: Session, settings: Settings, need: Demand, *, optimistic: bool) -> dict[str, float]:
     compute_s = need.compute_high_s if optimistic else need.compute_s
     input_s = need.input_high_s if optimistic else need.input_s
-    if settings.workers == 0:
+    on_cpu = session.job.device == "cpu"
+    if settings.workers == 0 and on_cpu:
         return {"serial": 1.0 / (compute_s + input_s)}
-    shrink = compute_s / need.compute_s if optimistic else 1.0
-    limits = {"compute": 1.0 / compute_s, "input": settings.workers / input_s}
-    cpu_s = need.compute_cpu_s * shrink + need.input_cpu_s * (input_s / need.input_s)
-    if session.job.device == "cpu" and cpu_s > 0:
+    # An accelerator works on while the training process loads the next batch itself, as if that were a worker.
+    limits = {"compute": 1.0 / compute_s, "input": max(1, settings.workers) / input_s}
+    input_cpu_s = need.input_cpu_s * (input_s / need.input_s)
+    cpu_s = need.compute_cpu_s * (compute_s / need.compute_s) + input_cpu_s
+    if on_cpu and cpu_s > 0:
         limits["cores"] = session.cores / cpu_s
-    elif need.input_cpu_s > 0:
-        # Beside an accelerator the training process keeps about one core busy with issuing work.
-        limits["input cores"] = session.cores / need.input_cpu_s
+    elif input_cpu_s > 0:
+        limits["input cores"] = session.cores / input_cpu_s
     return limits
 
 

@@ -62,7 +62,7 @@ def _score(rig: Rig, loader: Loader) -> Score:
             hits = _hits(outputs, labels)
             if hits is not None:
                 right = hits if right is None else right + hits
-        loss_sum += loss.detach().to(loss_sum) * batch.count
+        loss_sum += loss.detach().to(loss_sum).reshape(()) * batch.count
         samples += batch.count
     accuracy = None if right is None else float(right) / samples
     return Score(loss=float(loss_sum) / samples, accuracy=accuracy, samples=samples)

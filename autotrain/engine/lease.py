@@ -11,7 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-_PLAIN = (bool, int, float, str, bytes, type(None))
+_INTERNAL = frozenset(vars(nn.Module()))
+"""What torch itself keeps in a module: parameters, buffers, submodules, hooks and the mode."""
+
+_Attributes = dict[str, tuple[Any, Any]]
+"""By name: the value, and a copy of what a list, dict or set holds (None for other values)."""
 
 
 class ModelLease:
@@ -30,7 +34,7 @@ class ModelLease:
         self._own = {key: _copied(entry.data, device) for key, entry in self._parameters.items()}
         self._own_gradients: dict[int, torch.Tensor | None] = dict.fromkeys(self._parameters)
         copies: dict[int, torch.Tensor] = {}
-        self._own_buffers = {
+        self._own_buffers: dict[tuple[int, str], torch.Tensor | None] = {
             (id(module), name): copies.setdefault(id(entry), _copied(entry, device))
             for module in model.modules()
             for name, entry in module._buffers.items()
@@ -40,7 +44,8 @@ class ModelLease:
         self._own_modes: dict[int, bool] | None = None
         self._theirs: dict[int, tuple[torch.Tensor, torch.Tensor | None]] | None = None
         self._their_buffers: dict[tuple[int, str], torch.Tensor | None] = {}
-        self._their_plain: dict[int, dict[str, Any]] = {}
+        self._their_attributes: dict[int, _Attributes] = {}
+        self._own_attributes: dict[int, _Attributes] = {}
 
     @property
     def lent(self) -> bool:
@@ -58,7 +63,9 @@ class ModelLease:
             entry.grad = self._own_gradients[key]
         self._theirs = theirs
         for module in self.model.modules():
-            self._their_plain[id(module)] = _plain(module)
+            self._their_attributes[id(module)] = _attributes(module)
+            if id(module) in self._own_attributes:
+                _set_attributes(module, self._own_attributes[id(module)])
             for name in module._buffers:
                 self._their_buffers[id(module), name] = module._buffers[name]
                 if (id(module), name) in self._own_buffers:
@@ -90,20 +97,29 @@ class ModelLease:
                 if (id(module), name) not in self._their_buffers:
                     del module._buffers[name]
                     continue
-                if buffer is not None:
-                    self._own_buffers[id(module), name] = buffer
+                self._own_buffers[id(module), name] = buffer
                 module._buffers[name] = self._their_buffers[id(module), name]
-            _restore_plain(module, self._their_plain[id(module)])
+            self._own_attributes[id(module)] = _attributes(module)
+            _set_attributes(module, self._their_attributes[id(module)])
         self._theirs = None
-        self._their_buffers, self._their_plain = {}, {}
+        self._their_buffers, self._their_attributes = {}, {}
 
 
 class OptimizerLease:
-    """Gives an optimizer that the user made a state of its own while it is lent."""
+    """Gives an optimizer that the user made a state of its own while it is lent.
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    Args:
+        optimizer: the user's optimizer.
+        device: where the lent state lives.
+    """
+
+    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
         self.optimizer = optimizer
+        theirs = self._snapshot(copied=False)
         self._own = self._snapshot(copied=True)
+        self._put(self._own)
+        move_state(optimizer, device)
+        self._put(theirs)
         self._theirs: tuple[Any, list[dict[str, Any]]] | None = None
 
     def lend(self) -> None:
@@ -137,6 +153,19 @@ class OptimizerLease:
             group.update(values)
 
 
+def move_state(optimizer: Optimizer, device: torch.device) -> None:
+    """Move an optimizer's state to the device that its parameters are trained on.
+
+    Step counts stay in host memory unless the optimizer reads them on the device, as in ``Optimizer.load_state_dict``.
+    """
+    for group in optimizer.param_groups:
+        counts_too = bool(group.get("capturable") or group.get("fused"))
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor) and (value.ndim or counts_too):
+                    optimizer.state[parameter][name] = value.to(device)
+
+
 def restore_strides(model: nn.Module) -> Callable[[], None]:
     """Return a function that lays the model's tensors out as they are now, keeping the values they have then."""
     strides = {id(entry): entry.stride() for entry in (*model.parameters(), *model.buffers())}
@@ -155,11 +184,24 @@ def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.detach().to(device=device, copy=True)
 
 
-def _plain(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, _PLAIN) and name != "training"}
+def _attributes(module: nn.Module) -> _Attributes:
+    return {
+        name: (value, value.copy() if type(value) in (list, dict, set) else None)
+        for name, value in vars(module).items()
+        if name not in _INTERNAL
+    }
 
 
-def _restore_plain(module: nn.Module, before: dict[str, Any]) -> None:
-    for name, value in before.items():
-        if vars(module).get(name, _PLAIN) is not value:
-            setattr(module, name, value)
+def _set_attributes(module: nn.Module, attributes: _Attributes) -> None:
+    present = vars(module)
+    for name in present.keys() - attributes.keys() - _INTERNAL:
+        del present[name]
+    for name, (value, held) in attributes.items():
+        present[name] = value
+        if held is None:
+            continue
+        if isinstance(value, list):
+            value[:] = held
+        else:
+            value.clear()
+            value.update(held)

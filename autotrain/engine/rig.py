@@ -14,7 +14,7 @@ from autotrain.data.loader import Loader, LoaderOptions
 from autotrain.data.reader import HostBatch, Reader
 from autotrain.data.stream import seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
-from autotrain.engine.lease import ModelLease, OptimizerLease, restore_strides
+from autotrain.engine.lease import ModelLease, OptimizerLease, move_state, restore_strides
 from autotrain.engine.restore import seed_everything, untouched
 from autotrain.engine.step import Step
 from autotrain.errors import CandidateError, TaskError
@@ -166,6 +166,13 @@ class Rig:
         """
         try:
             return self.step(self.transfer.finish(batch))
+        except IndexError as problem:
+            if "out of bounds" in str(problem):  # torch's words, on a CPU, for a label that is no class of the model's
+                raise TaskError(
+                    f"step {batch.step}: a label does not fit the model's outputs ({problem}). "
+                    "Give the model as many outputs as there are classes, or mend the labels"
+                ) from problem
+            raise
         except torch.OutOfMemoryError as problem:
             raise CandidateError(f"out of memory on {self.device}") from problem
         except RuntimeError as problem:
@@ -217,6 +224,7 @@ class Rig:
         else:
             model.to(device)
             model.train()
+            model.zero_grad(set_to_none=True)  # the first step must not add to gradients of the user's
             self._stack.callback(restore_strides(model))
         transfer_options: dict[str, Any] = {}
         contexts, scalers = [], []
@@ -227,6 +235,8 @@ class Rig:
             contexts.append(knob.step_context(value, device))
             scalers.append(knob.scaler(value, device))
         optimizer = workload.make_optimizer([entry for entry in model.parameters() if entry.requires_grad])
+        if not self._borrow:
+            move_state(optimizer, device)
         self._step = Step(
             workload,
             model,
@@ -241,4 +251,4 @@ class Rig:
         if self._model_lease is not None:
             self._model_lease.take_back()
             if optimizer is workload.task.optimizer:
-                self._optimizer_lease = OptimizerLease(optimizer)
+                self._optimizer_lease = OptimizerLease(optimizer, device)

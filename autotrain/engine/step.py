@@ -65,8 +65,13 @@ class Step:
         loss = self.loss(content)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise TaskError(f"the loss must be one number, got {_shape(loss)}: reduce it, for instance by .mean()")
+        if not loss.requires_grad:
+            raise TaskError(
+                "the loss does not depend on the model's parameters: compute it from the model's outputs, without "
+                "detaching them"
+            )
         self._update(loss)
-        return loss.detach()
+        return loss.detach().reshape(())
 
     def _update(self, loss: torch.Tensor) -> None:
         scaler, optimizer = self.scaler, self.optimizer

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from autotrain.errors import PlanError
+from autotrain.errors import PlanError, SettingsError
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import key
@@ -178,7 +178,7 @@ class Session:
             if schema != SCHEMA:
                 raise PlanError(f"session of schema {schema}, this autotrain understands {SCHEMA}: probe again")
             return cls(**_revive(values))
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, SettingsError) as problem:
             raise PlanError(f"not a session ({problem}): give the JSON file that a probe wrote") from problem
 
 

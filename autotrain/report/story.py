@@ -68,7 +68,7 @@ def measured(event: Measured) -> Line:
     if measurement.stopped_early:
         words += "; behind, so stopped early"
     elif not measurement.stationary:
-        words += "; still speeding up or slowing down"
+        words += "; not settled yet"
     return rate_line(measurement, words, style="dim" if measurement.stopped_early else "")
 
 

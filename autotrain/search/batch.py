@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -33,12 +32,12 @@ def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> 
         settings: under which settings.
         limit_s: seconds after which no larger batch is tried.
     """
-    if not workload.augmentable:
-        return None
     try:
         with Rig(workload, settings) as rig:
             batch = rig.input.next()
             rig.input.close()
+            if not _can_be_repeated(batch):
+                return None
             with rig.active():
                 return _double(rig, batch, limit_s)
     except AutotrainError as problem:
@@ -50,7 +49,7 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
     started = perf_counter()
     per_image = _kept_bytes(rig, batch) / batch.count if rig.device.type == "cpu" else None
     fits = int(memory_facts().budget_bytes * (1 - KEEP_FREE) / per_image) if per_image else None
-    reference, _ = _rate(rig, batch, repeats=2)
+    reference = _rate(rig, batch, repeats=2)
     best, rate, repeats = batch.count, reference, 1
     while True:
         size = batch.count * repeats * 2
@@ -66,7 +65,7 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
             break
         repeats *= 2
         try:
-            rate, _ = _rate(rig, _repeated(batch, repeats), repeats=1)
+            rate = _rate(rig, _repeated(batch, repeats), repeats=1)
         except CandidateError:
             limit = "memory"
             break
@@ -74,7 +73,7 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
     return LargestBatch(batch_size=best, images_per_s=rate, reference_per_s=reference, limit=limit, estimate=fits)
 
 
-def _rate(rig: Rig, batch: HostBatch, *, repeats: int) -> tuple[float, float]:
+def _rate(rig: Rig, batch: HostBatch, *, repeats: int) -> float:
     moved = rig.move(batch)
     rig.train(moved)
     _synchronize(rig)
@@ -82,8 +81,7 @@ def _rate(rig: Rig, batch: HostBatch, *, repeats: int) -> tuple[float, float]:
     for _ in range(repeats):
         rig.train(moved)
     _synchronize(rig)
-    seconds = perf_counter() - started
-    return batch.count * repeats / seconds, seconds
+    return batch.count * repeats / (perf_counter() - started)
 
 
 def _synchronize(rig: Rig) -> None:
@@ -91,13 +89,16 @@ def _synchronize(rig: Rig) -> None:
         torch.cuda.synchronize(rig.device)
 
 
-def _repeated(batch: HostBatch, times: int) -> HostBatch:
-    def again(entry: Any) -> Any:
-        return torch.cat([entry] * times) if isinstance(entry, torch.Tensor) else entry
-
-    return HostBatch(
-        step=batch.step, epoch=batch.epoch, count=batch.count * times, content=tuple(map(again, batch.content))
+def _can_be_repeated(batch: HostBatch) -> bool:
+    content = batch.content
+    return isinstance(content, tuple | list) and all(
+        isinstance(entry, torch.Tensor) and len(entry) == batch.count for entry in content
     )
+
+
+def _repeated(batch: HostBatch, times: int) -> HostBatch:
+    content = tuple(torch.cat([entry] * times) for entry in batch.content)
+    return HostBatch(step=batch.step, epoch=batch.epoch, count=batch.count * times, content=content)
 
 
 def _kept_bytes(rig: Rig, batch: HostBatch) -> int:

@@ -1,0 +1,61 @@
+"""The budget is what the user says, or small against the planned training."""
+
+import pytest
+
+from autotrain.errors import ScheduleError
+from autotrain.measure.clock import Clock
+from autotrain.search.budget import DUEL_SHARE, Budget, parse_budget
+
+
+class FakeClock(Clock):
+    time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("2min", 120), ("90", 90), (" 7.5 ", 7.5), ("5s", 5), ("1h", 3600), ("auto", None), (" auto ", None)],
+)
+def test_a_budget_is_a_time(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "4s", "0", "-10s", "nan", "inf", "5ep", "100step", "1.2.3", "90 parsecs"])
+def test_anything_else_is_refused_with_a_word_about_the_budget(text):
+    with pytest.raises(ScheduleError, match="budget") as caught:
+        parse_budget(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("training_s", "step_s", "total_s"),
+    [
+        (60, 0.01, 75),  # a short training: the least
+        (10_000, 0.01, 100),  # 1% of it
+        (1_000_000, 0.01, 300),  # a week: the most
+        (60, 2.0, 160),  # slow steps need more time
+        (60, 100.0, 600),  # but not without end
+    ],
+)
+def test_the_automatic_budget_is_small_against_the_training(training_s, step_s, total_s):
+    budget = Budget(None, FakeClock())
+    budget.plan(training_s, step_s)
+    assert budget.total_s == pytest.approx(total_s)
+
+
+def test_a_given_budget_stays():
+    budget = Budget(20.0, FakeClock())
+    budget.plan(1_000_000, 10.0)
+    assert budget.total_s == 20.0
+
+
+def test_time_passes_by_the_clock_and_some_is_kept_for_the_duel():
+    clock = FakeClock()
+    budget = Budget(100.0, clock)
+    assert budget.left_s == 100.0
+    clock.time += 30
+    assert budget.spent_s == pytest.approx(30)
+    assert budget.left_s == pytest.approx(70)
+    assert budget.search_left_s == pytest.approx(100 * (1 - DUEL_SHARE) - 30)

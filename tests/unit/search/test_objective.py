@@ -1,0 +1,70 @@
+"""The best is what trains soonest to its end, among what may be chosen at all."""
+
+from dataclasses import replace
+
+import pytest
+
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import Failed, Guard
+from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, training_s
+from autotrain.settings import Settings
+
+DEFAULT = Settings()
+BF16 = Settings(precision="bf16")
+BOTH = Settings(precision="bf16", workers=2)
+
+
+def test_the_objective_is_the_planned_trainings_wall_clock(make_session, measure):
+    made = make_session()
+    assert made.job.planned_images == 640
+    assert training_s(made, measure(DEFAULT, 64.0, startup_s=3.0)) == pytest.approx(13.0, rel=1e-3)
+    open_end = replace(made, job=replace(made.job, planned_images=0))
+    expected = pytest.approx(OPEN_END_IMAGES / 64.0, rel=1e-3)
+    assert training_s(open_end, measure(DEFAULT, 64.0, startup_s=0.0)) == expected
+
+
+def test_a_slow_start_can_cost_a_short_training_its_gain(make_session, measure):
+    made = make_session(measure(DEFAULT, 100.0), measure(BF16, 150.0, startup_s=60.0))
+    assert best(made).settings == DEFAULT
+    long = replace(made, job=replace(made.job, planned_images=10**7))
+    assert best(long).settings == BF16
+
+
+def test_of_equals_the_one_with_the_fewest_changes_is_best(make_session, measure):
+    made = make_session(measure(BOTH, 200.0), measure(BF16, 200.0), measure(DEFAULT, 100.0))
+    assert best(made).settings == BF16
+
+
+def test_the_latest_burst_of_settings_counts(make_session, measure):
+    made = make_session(measure(BF16, 300.0), measure(DEFAULT, 200.0), measure(BF16, 100.0))
+    assert best(made).settings == DEFAULT
+    assert len(candidates(made)) == 2
+
+
+def test_a_burst_that_was_given_up_is_no_candidate(make_session, measure):
+    made = make_session(measure(DEFAULT, 100.0), measure(BF16, 300.0, stopped_early=True))
+    assert [entry.settings for entry in candidates(made)] == [DEFAULT]
+
+
+def test_what_the_guard_disqualified_is_no_candidate(make_session, measure):
+    made = make_session(measure(DEFAULT, 100.0), measure(BF16, 300.0), measure(BOTH, 200.0))
+    problem = Guard(settings=BF16, candidate=(1.0,), references=((1.0,),), problem="the loss is nan at step 1")
+    assert best(replace(made, guards=(problem,))).settings == BOTH
+    assert best(replace(made, guards=(replace(problem, problem=None),))).settings == BF16
+
+
+def test_what_failed_after_its_burst_is_no_candidate(make_session, measure):
+    made = make_session(measure(DEFAULT, 100.0), measure(BF16, 300.0), measure(BOTH, 200.0))
+    failed = Failed(settings=BF16, reason="out of memory")
+    assert best(replace(made, failures=(failed,))).settings == BOTH
+
+
+def test_another_augmentation_policy_is_no_candidate(make_session, measure):
+    made = make_session(measure(DEFAULT, 100.0), default=replace(DEFAULT, augmentation="crop"))
+    made = replace(made, measurements=(*made.measurements, measure(replace(BF16, augmentation="crop"), 80.0)))
+    assert best(made).settings.augmentation == "crop"
+
+
+def test_ceilings_are_no_candidates(make_session, measure):
+    made = make_session(measure(BF16, 900.0, kind=Kind.COMPUTE), measure(BF16, 900.0, kind=Kind.INPUT))
+    assert best(made) is None

@@ -1,0 +1,144 @@
+"""A plan says what its session has proven, no more."""
+
+from dataclasses import replace
+
+import pytest
+
+from autotrain.diagnose.finding import Bottleneck, Finding
+from autotrain.measure.session import Guard, LargestBatch
+from autotrain.plan.evidence import Verdict
+from autotrain.plan.plan import Plan
+from autotrain.search.planner import batch_words, make_plan
+from autotrain.settings import Settings
+
+DEFAULT = Settings()
+CHOSEN = Settings(precision="bf16", workers=2)
+USUAL = Settings(workers=4)
+FINDING = Finding(
+    bottleneck=Bottleneck.INPUT,
+    evidence=("training alone reaches 600 images/s, loading alone 310, both 200",),
+    remedy=Settings(workers=2),
+    remedy_words="workers = 2",
+    predicted_gain=1.61,
+)
+
+
+@pytest.fixture
+def won(make_session, measure, make_duel):
+    return make_session(
+        measure(DEFAULT, 200.0),
+        measure(USUAL, 300.0),
+        measure(CHOSEN, 400.0),
+        measure(Settings(workers=2), 250.0),
+        chosen=CHOSEN,
+        duels=(make_duel(CHOSEN, 1.9),),
+        seconds=41.27,
+        left_out=(("precision", "tf32", "a format of CUDA devices"),),
+    )
+
+
+@pytest.fixture
+def lost(make_session, measure, make_duel):
+    return make_session(
+        measure(DEFAULT, 200.0),
+        measure(CHOSEN, 205.0),
+        chosen=DEFAULT,
+        duels=(make_duel(CHOSEN, 1.0),),
+    )
+
+
+def test_a_won_duel_makes_a_plan_that_is_faster(won, workload):
+    plan = make_plan(won, workload, FINDING)
+    evidence = plan.evidence
+    assert (plan.settings, evidence.verdict) == (CHOSEN, Verdict.FASTER)
+    assert evidence.ratio.value == pytest.approx(1.9, rel=0.01)
+    assert evidence.ratio.low > 1.01
+    assert evidence.default_rate.value == pytest.approx(203, rel=0.01)
+    assert evidence.chosen_rate.value == pytest.approx(203 * 1.9, rel=0.02)
+    assert evidence.usual_rate.value == pytest.approx(300, rel=0.01)
+    assert (evidence.bursts, evidence.probe_s) == (4 + 16, 41.3)
+    assert evidence.bottleneck == "input-bound"
+    assert evidence.left_out == won.left_out
+    assert plan.seed == workload.seed
+    assert (plan.provenance.task, plan.provenance.hardware) == (workload.fingerprint, won.machine.fingerprint)
+
+
+def test_each_changed_setting_says_what_it_is_worth(won, workload):
+    worth = {entry.setting: entry for entry in make_plan(won, workload, FINDING).evidence.worth}
+    assert list(worth) == ["precision", "workers"]
+    assert (worth["precision"].value, worth["precision"].instead_of) == ("bf16", "fp32")
+    assert worth["precision"].ratio.value == pytest.approx(400 / 250, rel=0.01)
+    assert worth["workers"].ratio is None
+    assert worth["workers"].note == "not measured alone"
+
+
+def test_the_only_change_is_worth_what_the_duel_says(make_session, measure, make_duel, workload):
+    only = Settings(precision="bf16")
+    made = make_session(
+        measure(DEFAULT, 200.0), measure(only, 500.0), chosen=only, duels=(make_duel(only, 1.4),)
+    )
+    (worth,) = make_plan(made, workload, None).evidence.worth
+    assert worth.ratio == made.final_ratio
+
+
+def test_a_duel_that_proves_nothing_keeps_the_default_and_says_what_was_tried(lost, workload):
+    plan = make_plan(lost, workload, FINDING)
+    assert (plan.settings, plan.evidence.verdict) == (DEFAULT, Verdict.INCONCLUSIVE)
+    assert plan.evidence.ratio is None
+    assert plan.evidence.worth == ()
+    assert plan.evidence.chosen_rate == plan.evidence.default_rate
+    assert any("bf16, 2 workers" in words and "in the duel" in words for words in plan.evidence.findings)
+
+
+def test_an_interrupted_probe_without_a_won_duel_is_not_proven(lost, won, workload):
+    cut = make_plan(replace(lost, interrupted=True, duels=()), workload, FINDING)
+    assert (cut.settings, cut.evidence.verdict) == (DEFAULT, Verdict.NOT_PROVEN)
+    assert make_plan(replace(won, interrupted=True), workload, FINDING).evidence.verdict is Verdict.FASTER
+
+
+def test_a_session_interrupted_before_anything_was_measured_still_gives_a_plan(make_session, workload):
+    plan = make_plan(make_session(chosen=DEFAULT, interrupted=True), workload, None)
+    assert plan.settings == DEFAULT
+    assert (plan.evidence.verdict, plan.evidence.default_rate) == (Verdict.NOT_PROVEN, None)
+    assert Plan.from_yaml(plan.to_yaml()).settings == DEFAULT
+
+
+def test_the_findings_are_the_diagnosis_and_the_disqualified(won, workload):
+    guard = Guard(settings=CHOSEN, candidate=(1.0,), references=((1.0,),), problem="the loss is nan at step 3")
+    sentences = make_plan(replace(won, guards=(guard,)), workload, FINDING).evidence.findings
+    assert sentences[0] == FINDING.evidence[0]
+    assert "workers = 2: predicted to give 1.61x" in sentences
+    assert "disqualified: bf16, 2 workers: the loss is nan at step 3" in sentences
+
+
+def test_the_cost_of_every_policy_is_listed(won, workload):
+    policies = (("none", "worker", 400.0), ("crop", "worker", 380.0), ("crop", "device", 396.0))
+    sentences = make_plan(replace(won, policies=policies), workload, None).evidence.findings
+    assert [words.split(":")[0] for words in sentences] == [
+        "augmentation none (worker)",
+        "augmentation crop (worker)",
+        "augmentation crop (device)",
+    ]
+    assert "5%" in sentences[1]
+    assert "1%" in sentences[2]
+
+
+def test_advice_on_the_batch_size_is_a_sentence():
+    advice = LargestBatch(batch_size=256, images_per_s=440.0, reference_per_s=400.0, limit="memory", estimate=300)
+    words = batch_words(advice)
+    assert "batches of 256 fit" in words
+    assert "+10%" in words
+    assert words.endswith("not tried beyond: memory; memory should hold about 300")
+    assert batch_words(None) == ""
+
+
+@pytest.mark.parametrize("name", ["won", "lost"])
+def test_the_plan_survives_its_file(request, name, workload, tmp_path):
+    plan = make_plan(request.getfixturevalue(name), workload, FINDING)
+    plan.save(tmp_path / "plan.yaml")
+    again = Plan.load(tmp_path / "plan.yaml")
+    assert (again.settings, again.seed, again.provenance) == (plan.settings, plan.seed, plan.provenance)
+    assert again.evidence.verdict is plan.evidence.verdict
+    assert again.evidence.findings == plan.evidence.findings
+    assert [entry.setting for entry in again.evidence.worth] == [entry.setting for entry in plan.evidence.worth]
+    assert again.differences(plan.provenance) == ()
