@@ -184,6 +184,7 @@ def prepare_workload(task: Task) -> Workload:
     )
     workload.stream()
     _check_labels(workload)
+    _check_classes(source, validation)
     return workload
 
 
@@ -330,6 +331,18 @@ def _check_labels(workload: Workload) -> None:
     if labels.numel() and int(labels.min()) < 0:
         place = int(labels.argmin())
         raise DataError(f"{source.where(place)}: label {int(labels.min())} is negative; classes count from 0")
+
+
+def _check_classes(source: Source, validation: Source | None) -> None:
+    """Find validation classes that are numbered differently: nobody would notice but by a bad accuracy."""
+    if validation is None:
+        return
+    names, others = (getattr(entry.dataset, "classes", None) for entry in (source, validation))
+    if names is None or others is None or list(names) == list(others):
+        return
+    odd = sorted(set(names) ^ set(others))
+    where = f"'{odd[0]}' is in one of them only" if odd else "they are in another order"
+    raise DataError(f"{validation.name}: its classes are not those of {source.name}: {where}. Make them agree")
 
 
 def check_fit(workload: Workload, outputs: Any, labels: Any) -> None:

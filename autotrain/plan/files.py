@@ -55,6 +55,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             raise PlanError(
                 f"{name}: its folder does not exist. Make it first: mkdir -p '{printable(str(target.parent))}'"
             )
+        if target.exists() and not target.is_file():
+            raise PlanError(f"{name}: not a regular file. Save the plan to another place")
         _replace(target, text.encode("utf-8"))
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
         raise PlanError(f"{name}: cannot be written ({_reason(error)}). Save the plan to another place") from error

@@ -13,6 +13,9 @@ from autotrain.stats.compare import FEWEST_PAIRS, compare
 RATE_COLUMNS = 39
 """Width of the column of rates; wider rates push what follows aside."""
 
+UNSETTLED = 1.25
+"""A rate whose interval is wider than this factor is called noisy."""
+
 STAGES = {
     "ceilings": "Ceilings: training alone and loading alone",
     "search": "Search: the most promising candidates first",
@@ -67,8 +70,8 @@ def measured(event: Measured) -> Line:
         words += f" (predicted {plain(event.predicted)})"
     if measurement.stopped_early:
         words += "; behind, so stopped early"
-    elif not measurement.stationary:
-        words += "; not settled yet"
+    elif measurement.rate.high > UNSETTLED * measurement.rate.low:
+        words += "; noisy"
     return rate_line(measurement, words, style="dim" if measurement.stopped_early else "")
 
 

@@ -14,7 +14,18 @@ from autotrain.report import story
 from autotrain.report.lines import Line, heading, item, labelled, show
 from autotrain.report.status import StatusLine
 from autotrain.report.words import bar, many, plain, time_words
-from autotrain.search.events import Diagnosed, Event, Interrupted, Measured, Measuring, Skipped, Stage, Started, Turn
+from autotrain.search.events import (
+    Diagnosed,
+    Event,
+    Interrupted,
+    Measured,
+    Measuring,
+    Noted,
+    Skipped,
+    Stage,
+    Started,
+    Turn,
+)
 from autotrain.search.recorder import describe
 from autotrain.settings import Settings
 
@@ -82,7 +93,6 @@ class ProbeNarrator(Narrator):
         self.verbose = verbose
         self._default: Settings | None = None
         self._stage = ""
-        self._guarding = False
         self._pruned: list[str] = []
         self._turns: tuple[list[float], list[float]] = ([], [])
 
@@ -106,6 +116,8 @@ class ProbeNarrator(Narrator):
                 self._on_skipped(event)
             case Turn():
                 self._on_turn(event)
+            case Noted(words=words):
+                self.tell(item(words))
             case Interrupted():
                 self._flush()
                 words = "interrupted: no more candidates; now the best so far is put to the proof"
@@ -120,9 +132,6 @@ class ProbeNarrator(Narrator):
 
     def _on_stage(self, event: Stage) -> None:
         self._flush()
-        if self._guarding and event.title == "duel":  # a finalist that fails the guard never gets there
-            self.tell(item("passed", style="green"))
-        self._guarding = event.title == "numerics guard"
         self._stage = event.title
         self._turns = ([], [])
         self.tell(*story.stage(event.title, event.steps, self.elapsed_s))
@@ -138,7 +147,6 @@ class ProbeNarrator(Narrator):
     def _on_skipped(self, event: Skipped) -> None:
         words = describe(event.settings, self._default or Settings())
         if event.failed:
-            self._guarding = False
             self.tell(story.failed(words, event.reason))
         elif self.verbose:
             self.tell(item(f"not measured: {words}: {event.reason}", style="dim"))

@@ -74,11 +74,19 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something came out that is no measurement."""
+
+    words: str
+    """A sentence for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
     """Ctrl-C: the search ends, the best found so far is put to the proof."""
 
 
-Event = Started | Stage | Measuring | Measured | Diagnosed | Skipped | Turn | Interrupted
+Event = Started | Stage | Measuring | Measured | Diagnosed | Skipped | Turn | Noted | Interrupted
 Observer = Callable[[Event], None]
 
 

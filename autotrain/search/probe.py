@@ -26,7 +26,7 @@ from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
 from autotrain.search.batch import largest_batch
 from autotrain.search.budget import Budget
-from autotrain.search.events import Diagnosed, Event, Interrupted, Observer, Stage, Started, silent
+from autotrain.search.events import Diagnosed, Event, Interrupted, Noted, Observer, Stage, Started, silent
 from autotrain.search.job import job_facts
 from autotrain.search.objective import best, training_s
 from autotrain.search.proof import Proof
@@ -170,7 +170,10 @@ class Prober:
         if full is None:
             raise CandidateError(f"the default settings failed: {self.session.failures[-1].reason}")
         rate = full.rate.value
+        before = self.budget.total_s
         self.budget.plan(self.session.job.planned_images / rate, self.workload.batch_size / rate)
+        if self.budget.total_s > before:
+            self._tell(Noted(words=f"at this rate the probe may take {self.budget.total_s:.0f} s"))
         self.recorder.compute(default)
         self.recorder.loading(default)
         finding = diagnose(self.session, self.space.members)

@@ -11,10 +11,10 @@ from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Session
 from autotrain.search.budget import Budget
 from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, interleave
-from autotrain.search.events import Event, Stage, Turn
+from autotrain.search.events import Event, Noted, Stage, Turn
 from autotrain.search.guard import guard, needs_guard
 from autotrain.search.objective import best, candidates
-from autotrain.search.recorder import Recorder
+from autotrain.search.recorder import Recorder, describe
 from autotrain.settings import Settings
 from autotrain.stats.compare import Verdict
 
@@ -89,7 +89,9 @@ class Proof:
         except CandidateError as problem:
             log.info("the play-off ended: %s", problem)
             return leader.settings
-        return self._winner(contenders, rows)
+        winner = self._winner(contenders, rows)
+        self._tell(Noted(words=f"first: {describe(winner, self._default)}"))
+        return winner
 
     def _winner(self, contenders: list[Settings], rows: list[tuple[float, ...]]) -> Settings:
         scores = {
@@ -112,6 +114,8 @@ class Proof:
         self._recorder.note(guards=(*self._session.guards, result))
         if result.problem:
             self._recorder.failed(finalist, f"numerics guard: {result.problem}")
+        else:
+            self._tell(Noted(words="passed"))
         return result.problem is None
 
     def _wins(self, finalist: Settings) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from autotrain.report.terminal import ProbeNarrator
-from autotrain.search.events import Interrupted, Measuring, Skipped, Stage
+from autotrain.search.events import Interrupted, Measuring, Noted, Skipped, Stage
 from autotrain.settings import Settings
 
 
@@ -101,8 +101,8 @@ def test_lines_appear_as_they_happen(told):
 
 
 def test_a_finalist_that_passes_the_guard_is_said_to():
-    passed = narrated([Stage(title="numerics guard"), Stage(title="duel", steps=8)])
-    assert "passed" in passed
+    passed = narrated([Stage(title="numerics guard"), Noted(words="passed"), Stage(title="duel", steps=8)])
+    assert "- passed" in passed
     failure = Skipped(settings=Settings(precision="bf16"), reason="numerics guard: the loss is nan", failed=True)
     failed = narrated([Stage(title="numerics guard"), failure, Stage(title="duel", steps=8)])
     assert "passed" not in failed

@@ -1,0 +1,580 @@
+"""A probe from start to end: it finishes, chooses only what is proven, and survives what goes wrong."""
+
+import math
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import get_worker_info
+
+import autotrain
+from autotrain.augment.policy import POLICIES
+from autotrain.diagnose.finding import Bottleneck
+from autotrain.engine.rig import Rig
+from autotrain.engine.step import Step
+from autotrain.errors import DataError
+from autotrain.hardware.machine import machine_facts
+from autotrain.knobs.base import Effect
+from autotrain.measure.burst import BurstOptions, burst
+from autotrain.measure.clock import Clock
+from autotrain.measure.drive import FullDrive, InputDrive
+from autotrain.measure.measurement import Kind, Measurement, Window
+from autotrain.measure.session import DuelRecord, Guard, Session
+from autotrain.plan.evidence import Verdict
+from autotrain.plan.plan import Plan
+from autotrain.search.duel import DuelOptions, duel, interleave
+from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Turn
+from autotrain.search.planner import make_plan
+from autotrain.search.probe import ProbeOptions, finding_of, run_probe
+from autotrain.settings import Settings
+from autotrain.stats.compare import Verdict as Outcome
+from autotrain.task import Task
+from autotrain.workload import prepare_workload
+
+SHORT = BurstOptions(window_s=0.04, windows=3, limit_s=0.2, warmup_s=0.05)
+SHORT_DUEL = DuelOptions(pairs=5, turn_s=0.05, warmup_s=0.05)
+
+
+def tensors(count: int = 64, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=draws)
+    return images, torch.randint(0, 3, (count,), generator=draws)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Real bursts and duels, as short as can be."""
+
+    def short_burst(rig, *, options=None, **rest):
+        return burst(rig, options=SHORT, **rest)
+
+    def short_duel(*sides, options=None, **rest):
+        return duel(*sides, options=SHORT_DUEL, **rest)
+
+    def short_rounds(*sides, options=None, rounds=0, **rest):
+        return interleave(*sides, options=SHORT_DUEL, rounds=2, **rest)
+
+    monkeypatch.setattr("autotrain.search.recorder.burst", short_burst)
+    monkeypatch.setattr("autotrain.search.proof.duel", short_duel)
+    monkeypatch.setattr("autotrain.search.proof.interleave", short_rounds)
+
+
+class Laboratory(Clock):
+    """Measures by formula, in a time of its own: every burst takes two seconds and is told apart by its settings.
+
+    One process loads 400 images/s; fp32 trains 1000 of them a second, bf16 2000, and channels-last makes that worse.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 0.0
+        self.log: list[tuple[Kind, Settings]] = []
+        self.duels: list[tuple[Settings, Settings]] = []
+        self.guarded: list[Settings] = []
+        self.cost = {"none": 1.0, "flip": 0.995, "crop": 0.97, "trivial": 0.85, "rand": 0.8}
+        self.duel_ratio: float | None = None
+        self.faulty: Settings | None = None
+        for name in ("burst", "duel", "interleave", "guard"):
+            module = "recorder" if name == "burst" else "proof"
+            monkeypatch.setattr(f"autotrain.search.{module}.{name}", getattr(self, name))
+
+    def now(self) -> float:
+        return self.time
+
+    def rate(self, settings: Settings, kind: Kind = Kind.FULL) -> float:
+        compute = 1000.0 * (2.0 if settings.precision == "bf16" else 1.0)
+        compute *= 0.9 if settings.memory_format == "channels_last" else 1.0
+        loading = 400.0 * max(1, settings.workers) * self.cost[settings.augmentation]
+        if kind is Kind.COMPUTE:
+            return compute
+        if kind is Kind.INPUT:
+            return loading
+        if settings.workers == 0:
+            return 1 / (1 / compute + 1 / loading)
+        return 0.95 * min(compute, loading)
+
+    def burst(self, rig, *, make_drive=FullDrive, options=None, incumbent=None, clock=None) -> Measurement:
+        kinds = {FullDrive: Kind.FULL, InputDrive: Kind.INPUT}
+        kind, settings = kinds.get(make_drive, Kind.COMPUTE), rig.settings
+        self.time += 2.0
+        self.log.append((kind, settings))
+        seconds = 8 / self.rate(settings, kind)
+        window = Window(steps=1, images=8, wall_s=seconds, wait_s=0.0, cpu_main_s=0.1 * seconds, cpu_workers_s=0.0)
+        return Measurement(
+            kind=kind, settings=settings, windows=(window,) * 6, startup_s=0.1, warmup_steps=1, stationary=True
+        )
+
+    def duel(self, workload, baseline, candidate, *, options, seed=0, on_pair=None) -> DuelRecord:
+        self.time += 10.0
+        self.duels.append((baseline, candidate))
+        ratio = self.duel_ratio or self.rate(candidate) / self.rate(baseline)
+        first = tuple(self.rate(baseline) * (1 + 0.01 * (pair % 3)) for pair in range(options.pairs))
+        second = tuple(rate * ratio * (1 + 0.002 * (pair % 2)) for pair, rate in enumerate(first))
+        for pair in range(options.pairs):
+            if on_pair is not None:
+                on_pair(pair + 1, first[pair], second[pair])
+        return DuelRecord(baseline=baseline, candidate=candidate, baseline_rates=first, candidate_rates=second)
+
+    def interleave(self, workload, contenders, *, rounds, options, seed=0, on_round=None):
+        self.time += 5.0
+        return [tuple(self.rate(entry) for entry in contenders)] * rounds
+
+    def guard(self, workload, candidate, default, *, steps) -> Guard:
+        self.time += 3.0
+        self.guarded.append(candidate)
+        problem = "the loss is nan at step 1" if candidate == self.faulty else None
+        return Guard(settings=candidate, candidate=(1.0,), references=((1.0,),), problem=problem)
+
+
+@pytest.fixture
+def laboratory(monkeypatch) -> Laboratory:
+    return Laboratory(monkeypatch)
+
+
+@pytest.fixture
+def machine():
+    """This machine, with four usable cores and bf16, so that the same space is searched everywhere."""
+    facts = machine_facts()
+    return replace(facts, cpu=replace(facts.cpu, usable=4))
+
+
+@pytest.fixture
+def search(laboratory, machine, tiny_model, monkeypatch):
+    """A function that probes a small task in the laboratory."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+
+    def search(*, observer=None, study=None, allow=Effect.NUMERICS, budget_s=60.0, **options):
+        task = Task(**{"model": tiny_model(), "dataset": tensors(), "batch_size": 8, "device": "cpu", **options})
+        workload = prepare_workload(task)
+        probe_options = ProbeOptions(budget_s=budget_s, allow=allow, study=study, advise_batch=False)
+        session = run_probe(
+            workload, machine, options=probe_options, observer=observer or (lambda event: None), clock=laboratory
+        )
+        return session, make_plan(session, workload, finding_of(session))
+
+    return search
+
+
+def is_proven(session: Session) -> bool:
+    """Tell whether the choice is the default or has won the last duel against it."""
+    if session.chosen == session.default:
+        return True
+    record = session.final_duel
+    return (record.baseline, record.candidate) == (session.default, session.chosen) and (
+        record.comparison.verdict is Outcome.FASTER
+    )
+
+
+def check(session: Session, plan: Plan) -> None:
+    assert is_proven(session)
+    assert plan.settings == session.chosen
+    assert (plan.evidence.verdict is Verdict.FASTER) == (session.chosen != session.default)
+    assert Session.from_json(session.to_json()) == session
+    assert Plan.from_yaml(plan.to_yaml()).settings == plan.settings
+
+
+def test_photographs_are_probed_for_real(jpeg_folder, tiny_model, tmp_path, capfd):
+    events, study = [], tmp_path / "study.db"
+    started = time.monotonic()
+    result = autotrain.probe(
+        tiny_model(),
+        jpeg_folder,
+        image_size=32,
+        batch_size=4,
+        budget="8s",
+        study=study,
+        progress=False,
+        observer=events.append,
+        device="cpu",
+    )
+    session = result.session
+    check(session, result.plan)
+    assert time.monotonic() - started < 60
+    assert session.find(Kind.FULL, session.default).stationary in (True, False)
+    assert {Kind.FULL, Kind.COMPUTE, Kind.INPUT} == {entry.kind for entry in session.measurements}
+    assert session.default.augmentation == "crop"
+    assert result.finding.bottleneck in Bottleneck
+    assert not session.interrupted
+    assert session.cold_bytes_per_s > 0
+    assert study.is_file()
+    titles = [event.title for event in events if isinstance(event, Stage)]
+    assert titles[:2] == ["the job as it is", "ceilings"]
+    assert len([event for event in events if isinstance(event, Measured)]) == len(session.measurements)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_the_fastest_is_found_proven_and_explained(search, laboratory):
+    session, plan = search()
+    check(session, plan)
+    assert plan.settings.precision == "bf16"
+    assert plan.settings.memory_format == "contiguous"
+    assert laboratory.rate(plan.settings) == pytest.approx(0.95 * 2000)
+    assert laboratory.duels == [(session.default, plan.settings)]
+    assert laboratory.guarded == [plan.settings]
+    assert plan.evidence.bottleneck == "input-bound"
+    assert {entry.setting for entry in plan.evidence.worth} == {"precision", "workers"}
+    assert all(entry.ratio.value > 1 for entry in plan.evidence.worth)
+
+
+def test_the_same_seed_measures_and_chooses_the_same(search, laboratory):
+    first, _ = search(seed=3)
+    log, laboratory.log, laboratory.time = list(laboratory.log), [], 0.0
+    second, _ = search(seed=3)
+    assert laboratory.log == log
+    assert second.chosen == first.chosen
+
+
+def test_a_setting_is_measured_in_full_once(search, laboratory):
+    search()
+    assert len(set(laboratory.log)) == len(laboratory.log)
+
+
+def test_what_cannot_win_is_not_measured(search, laboratory):
+    session, _ = search(budget_s=600.0)
+    pruned = {entry.settings for entry in session.failures if entry.pruned}
+    assert pruned
+    assert not pruned & {settings for kind, settings in laboratory.log if kind is Kind.FULL}
+    assert all("cannot exceed" in entry.reason for entry in session.failures)
+
+
+def test_a_candidate_that_ties_in_the_duel_is_not_chosen(search, laboratory):
+    laboratory.duel_ratio = 1.0
+    session, plan = search()
+    assert session.chosen == session.default
+    assert plan.evidence.verdict is Verdict.INCONCLUSIVE
+    assert len(session.duels) == 1
+
+
+def test_where_the_guard_disqualifies_the_best_the_next_one_has_its_chance(search, laboratory):
+    laboratory.faulty = search()[0].chosen
+    laboratory.time, laboratory.duels = 0.0, []
+    session, plan = search()
+    check(session, plan)
+    assert session.chosen not in (laboratory.faulty, session.default)
+    assert any(entry.settings == laboratory.faulty for entry in session.failures)
+    assert any("disqualified" in words for words in plan.evidence.findings)
+
+
+def test_exact_never_changes_the_rounding(search, laboratory):
+    session, plan = search(allow=Effect.EXACT)
+    check(session, plan)
+    assert {settings.precision for _, settings in laboratory.log} == {"fp32"}
+    assert set(plan.settings.changes(session.default)) <= {"workers", "prefetch"}
+    assert plan.settings.workers > 0
+    assert laboratory.guarded == []
+
+
+def test_a_study_is_gone_on_with(search, laboratory, tmp_path):
+    study = tmp_path / "study.db"
+    first, _ = search(study=study, budget_s=40.0)
+    known = set(first.of(Kind.FULL))
+    laboratory.log, laboratory.time = [], 0.0
+    second, plan = search(study=study, budget_s=60.0)
+    check(second, plan)
+    again = {settings for kind, settings in laboratory.log if kind is Kind.FULL} & {entry.settings for entry in known}
+    searched = {entry.settings for entry in known if entry.settings.changes(first.default)}
+    assert searched - again, "everything was measured once more"
+    assert laboratory.rate(second.chosen) >= laboratory.rate(first.chosen)
+
+
+def test_a_study_of_another_recipe_brings_nothing(search, tmp_path):
+    """Without augmentation the same task is faster: that must not win over the policy that the user asked for."""
+    study = tmp_path / "study.db"
+    search(study=study, augmentation="none")
+    session, plan = search(study=study, augmentation="crop")
+    check(session, plan)
+    assert plan.settings.augmentation == "crop"
+    assert {entry.settings.augmentation for entry in session.of(Kind.FULL)} == {"crop"}
+
+
+def test_what_is_no_study_is_refused_before_anything_is_measured(search, laboratory, tmp_path):
+    path = tmp_path / "study.db"
+    path.write_text("not a database, " * 100)
+    with pytest.raises(autotrain.errors.StudyError):
+        search(study=path)
+    assert laboratory.log == []
+
+
+class Stop:
+    """Presses Ctrl-C at events of a kind."""
+
+    def __init__(self, *moments) -> None:
+        self.moments = list(moments)
+        self.seen = []
+
+    def __call__(self, event) -> None:
+        self.seen.append(event)
+        if self.moments and self.moments[0](self.seen):
+            self.moments.pop(0)
+            raise KeyboardInterrupt
+
+
+def first(kind, *, after: str = ""):
+    def reached(seen) -> bool:
+        titles = [event.title for event in seen if isinstance(event, Stage)]
+        return isinstance(seen[-1], kind) and (not after or after in titles)
+
+    return reached
+
+
+def test_ctrl_c_in_the_search_puts_the_best_so_far_to_the_proof(search, laboratory):
+    stop = Stop(first(Measured, after="search"))
+    session, plan = search(observer=stop)
+    check(session, plan)
+    assert session.interrupted
+    assert plan.evidence.verdict is Verdict.FASTER
+    assert laboratory.duels == [(session.default, session.chosen)]
+    assert Interrupted() in stop.seen
+    after = [event for event in stop.seen[stop.seen.index(Interrupted()) :] if isinstance(event, Measured)]
+    assert after == []
+
+
+def test_ctrl_c_before_the_default_is_known_keeps_it_unproven(search, laboratory):
+    session, plan = search(observer=Stop(first(Measured)))
+    check(session, plan)
+    assert session.chosen == session.default
+    assert plan.evidence.verdict is Verdict.NOT_PROVEN
+    assert laboratory.duels == []
+
+
+def test_a_second_ctrl_c_in_the_duel_keeps_the_default(search):
+    session, plan = search(observer=Stop(first(Measured, after="search"), first(Turn)))
+    check(session, plan)
+    assert (session.chosen, session.duels) == (session.default, ())
+    assert plan.evidence.verdict is Verdict.NOT_PROVEN
+
+
+def test_ctrl_c_while_policies_are_compared_does_not_choose_a_weaker_one(search):
+    session, plan = search(observer=Stop(first(Measured, after="augmentation strength")), augmentation="auto")
+    check(session, plan)
+    assert plan.settings.augmentation == "crop"
+
+
+def test_the_strongest_policy_that_costs_little_is_chosen(search, laboratory):
+    """rand and trivial cost 15% or more, crop 3%."""
+    session, plan = search(augmentation="auto", budget_s=120.0)
+    check(session, plan)
+    assert plan.settings.augmentation == "crop"
+    assert session.default.augmentation == "crop"
+    assert {policy for policy, _, _ in session.policies} == {entry.name for entry in POLICIES}
+    laboratory.cost |= {"rand": 0.96, "trivial": 0.9}
+    laboratory.time = 0.0
+    session, plan = search(augmentation="auto", budget_s=120.0)
+    check(session, plan)
+    assert plan.settings.augmentation == "rand"
+
+
+def test_a_policy_that_fails_is_left_out(search, laboratory, monkeypatch):
+    measured = laboratory.burst
+
+    def failing(rig, **options):
+        if rig.settings.augmentation == "none":
+            raise RuntimeError("a kernel is missing")
+        return measured(rig, **options)
+
+    monkeypatch.setattr("autotrain.search.recorder.burst", failing)
+    session, plan = search(augmentation="auto", budget_s=120.0)
+    check(session, plan)
+    assert plan.settings.augmentation != "none"
+
+
+def probe_quickly(model, dataset, **options):
+    options = {"budget": "8s", "batch_size": 8, "device": "cpu", "progress": False, **options}
+    result = autotrain.probe(model, dataset, **options)
+    check(result.session, result.plan)
+    return result
+
+
+def failures(result, *, pruned: bool = False) -> dict[Settings, str]:
+    return {entry.settings: entry.reason for entry in result.session.failures if entry.pruned is pruned}
+
+
+def is_channels_last(images: torch.Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore lines"), "out of memory on cpu"),
+        (RuntimeError("this kernel is not implemented\nmore lines"), "this kernel is not implemented"),
+    ],
+)
+def test_a_candidate_that_fails_is_recorded_and_the_probe_goes_on(quick, tiny_model, monkeypatch, problem, words):
+    step = Step.__call__
+
+    def failing(self, content):
+        if is_channels_last(content[0]):
+            raise problem
+        return step(self, content)
+
+    monkeypatch.setattr(Step, "__call__", failing)
+    result = probe_quickly(tiny_model(), tensors(side=32))
+    failed = failures(result)
+    assert failed
+    assert {settings.memory_format for settings in failed} == {"channels_last"}
+    assert set(failed.values()) == {words}
+    assert result.plan.settings.memory_format == "contiguous"
+
+
+class Mortal:
+    """Images whose loading kills its worker process after a while."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if get_worker_info() is not None and index % 16 == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
+
+
+def test_a_worker_killed_in_mid_burst_fails_its_candidate_only(quick, tiny_model):
+    result = probe_quickly(tiny_model(), Mortal())
+    failed = failures(result)
+    assert failed
+    assert all(settings.workers > 0 for settings in failed)
+    assert all("worker" in reason and "\n" not in reason for reason in failed.values())
+    assert result.plan.settings.workers == 0
+
+
+def test_a_candidate_that_fails_in_the_guard_makes_room_for_the_next(search, laboratory, monkeypatch):
+    best = search()[0].chosen
+    tried = []
+
+    def failing(workload, candidate, default, *, steps):
+        tried.append(candidate)
+        if candidate == best:
+            raise autotrain.errors.CandidateError("out of memory")
+        return laboratory.guard(workload, candidate, default, steps=steps)
+
+    monkeypatch.setattr("autotrain.search.proof.guard", failing)
+    laboratory.time = 0.0
+    session, plan = search()
+    check(session, plan)
+    assert tried.count(best) == 1
+    assert session.chosen not in (best, session.default)
+    assert [entry.reason for entry in session.failures if entry.settings == best] == ["out of memory"]
+
+
+@pytest.mark.parametrize("part", ["interleave", "guard", "duel"])
+@pytest.mark.parametrize("kind", [autotrain.errors.CandidateError, RuntimeError])
+def test_a_failure_in_the_proof_is_a_result_too(search, monkeypatch, part, kind):
+    def failing(*arguments, **options):
+        raise kind("a kernel failed\nmore lines")
+
+    monkeypatch.setattr(f"autotrain.search.proof.{part}", failing)
+    session, plan = search()
+    check(session, plan)
+    if part == "duel":
+        assert session.chosen == session.default
+        assert any("a kernel failed" in entry.reason for entry in session.failures)
+
+
+def test_the_default_itself_failing_is_the_users_error(quick, tiny_model, monkeypatch):
+    def failing(self, content):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(Step, "__call__", failing)
+    with pytest.raises(autotrain.errors.CandidateError, match="default settings failed: out of memory"):
+        probe_quickly(tiny_model(), tensors())
+
+
+class Unreadable(Mortal):
+    """Images of which one raises."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if index == 33:
+            raise ValueError("row 33 is empty")
+        return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
+
+
+def test_an_unreadable_sample_is_the_users_error(quick, tiny_model):
+    with pytest.raises(DataError, match="sample 33 of Unreadable: .*row 33 is empty"):
+        probe_quickly(tiny_model(), Unreadable())
+
+
+class Rigid(nn.Module):
+    """A model that takes batches of eight, nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 16 * 16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.reshape(8, 3 * 16 * 16))
+
+
+def test_a_model_of_one_batch_size_gets_no_advice_but_a_plan(quick, own_draws):
+    result = probe_quickly(Rigid(), tensors())
+    assert result.session.largest_batch is None or result.session.largest_batch.batch_size == 8
+
+
+class Sleeping:
+    """Images that take 4 ms each."""
+
+    def __len__(self) -> int:
+        return 256
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        time.sleep(0.004)
+        return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
+
+
+def diagnosed(model, dataset, **options):
+    """Probe until the diagnosis is known; return the finding."""
+    found = []
+
+    def observer(event) -> None:
+        if isinstance(event, Diagnosed):
+            found.append(event.finding)
+            raise KeyboardInterrupt
+
+    result = probe_quickly(model, dataset, observer=observer, **options)
+    assert result.plan.evidence.verdict is Verdict.NOT_PROVEN
+    return found[0]
+
+
+def test_a_dataset_that_sleeps_is_input_bound_and_wants_workers(tiny_model):
+    finding = diagnosed(tiny_model(), Sleeping())
+    assert finding.bottleneck is Bottleneck.INPUT
+    assert finding.remedy.workers > 1
+    assert finding.predicted_gain > 1.5
+
+
+def test_a_heavy_model_on_resident_tensors_is_compute_bound(own_draws):
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    finding = diagnosed(model, tensors(side=32))
+    assert finding.bottleneck is Bottleneck.COMPUTE
+    assert finding.remedy is None or "workers" not in finding.remedy.changes(Settings())
+
+
+def test_the_guards_and_duels_of_a_real_probe_are_in_its_session(quick, jpeg_folder, tiny_model):
+    result = probe_quickly(tiny_model(), jpeg_folder, image_size=32, batch_size=4, augmentation="flip")
+    for record in result.session.duels:
+        assert record.baseline == result.session.default
+        assert len(record.baseline_rates) == len(record.candidate_rates) == SHORT_DUEL.pairs
+        assert all(math.isfinite(rate) and rate > 0 for rate in (*record.baseline_rates, *record.candidate_rates))
+
+
+def test_a_rig_that_cannot_be_built_is_a_failed_candidate(quick, tiny_model, monkeypatch):
+    build = Rig._build_compute
+
+    def failing(rig: Rig) -> None:
+        if rig.settings.memory_format == "channels_last":
+            raise RuntimeError("no such layout")
+        build(rig)
+
+    monkeypatch.setattr(Rig, "_build_compute", failing)
+    assert set(failures(probe_quickly(tiny_model(), tensors())).values()) == {"no such layout"}
