@@ -6,7 +6,7 @@ SHELL := bash
 
 # A Python of your choice: make test PYTHON=/path/to/python3.12
 PYTHON ?=
-# More options for pip, such as an index with CPU-only builds of torch: see README.md
+# More options for pip, such as an index of your own
 PIP_ARGS ?=
 
 VENV := .venv

@@ -120,9 +120,7 @@ def test_in_a_play_off_every_contender_has_one_turn_a_round(monkeypatch):
 def test_the_pairs_are_told_as_they_come(monkeypatch):
     monkeypatch.setattr(module, "Contender", FakeContender)
     told = []
-    record = duel(
-        None, SERIAL, PARALLEL, options=DuelOptions(pairs=3), on_pair=lambda *numbers: told.append(numbers)
-    )
+    record = duel(None, SERIAL, PARALLEL, options=DuelOptions(pairs=3), on_pair=lambda *numbers: told.append(numbers))
     assert told == [(1, 10.0, 12.0), (2, 10.0, 12.0), (3, 10.0, 12.0)]
     assert (record.baseline, record.baseline_rates) == (SERIAL, (10.0,) * 3)
     assert (record.candidate, record.candidate_rates) == (PARALLEL, (12.0,) * 3)

@@ -120,7 +120,9 @@ def test_fit_on_a_folder_is_the_loop_by_hand(
     assert result.steps == len(expected) == EPOCHS * 6
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(workers=2), Settings(precision="bf16")], ids=str)
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(workers=2), Settings(precision="bf16")], ids=["default", "workers", "bf16"]
+)
 def test_fit_on_tensors_is_the_loop_by_hand(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Any, settings: Settings
 ) -> None:

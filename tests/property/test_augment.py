@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from autotrain.augment.draws import uniforms
-from autotrain.augment.geometry import center_window, crop_window, resize_by_products
+from autotrain.augment.geometry import center_window, crop_window, resize_batch, resize_by_products
 
 SIDE = st.integers(1, 3000)
 UNIFORM = st.floats(0, 1, exclude_max=True)

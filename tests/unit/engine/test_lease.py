@@ -20,7 +20,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tenso
     loss = model(images).square().sum()
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 def momentum(model: nn.Module) -> torch.optim.Optimizer:

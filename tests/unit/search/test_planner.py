@@ -74,9 +74,7 @@ def test_each_changed_setting_says_what_it_is_worth(won, workload):
 
 def test_the_only_change_is_worth_what_the_duel_says(make_session, measure, make_duel, workload):
     only = Settings(precision="bf16")
-    made = make_session(
-        measure(DEFAULT, 200.0), measure(only, 500.0), chosen=only, duels=(make_duel(only, 1.4),)
-    )
+    made = make_session(measure(DEFAULT, 200.0), measure(only, 500.0), chosen=only, duels=(make_duel(only, 1.4),))
     (worth,) = make_plan(made, workload, None).evidence.worth
     assert worth.ratio == made.final_ratio
 
