@@ -78,7 +78,7 @@ class Task:
     device: str | None = None
     """Where to train: ``cuda``, ``cuda:1``, ``cpu``, ``mps``; the first CUDA device where None and there is one."""
 
-    settings: Settings = Settings()  # noqa: RUF009 - frozen
+    settings: Settings = Settings()
     """How the job runs today; what the probe compares with. PyTorch's own defaults where not given."""
 
     def image_folder(self) -> Path | None:

@@ -24,8 +24,9 @@ from autotrain.data.source import (
     square_side,
 )
 from autotrain.data.stream import Stream, seeded
-from autotrain.errors import DataError, TaskError, UnsupportedError
-from autotrain.schedules.time import Time, parse_time
+from autotrain.errors import DataError, ScheduleError, TaskError, UnsupportedError
+from autotrain.schedules.schedule import Schedule, parse_schedule
+from autotrain.schedules.time import Time, Unit, parse_time, to_steps
 from autotrain.task import Task
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,6 +68,8 @@ class Workload:
 
     device: torch.device
     duration: Time
+    schedule: Schedule
+    """What moves the learning rate."""
 
     @property
     def model(self) -> nn.Module:
@@ -146,6 +149,7 @@ def prepare_workload(task: Task) -> Workload:
     Raises:
         TaskError: model, optimizer, labels, sizes or recipe do not fit each other.
         DataError: the dataset cannot be read.
+        ScheduleError: duration or schedule cannot be understood, or do not fit each other.
         UnsupportedError: the device is not there.
     """
     if not isinstance(task.model, nn.Module):
@@ -181,8 +185,9 @@ def prepare_workload(task: Task) -> Workload:
         augmentation=_augmentation(task, source, images),
         device=_device(task.device),
         duration=parse_time(task.duration),
+        schedule=task.schedule if isinstance(task.schedule, Schedule) else parse_schedule(str(task.schedule)),
     )
-    workload.stream()
+    _check_schedule(workload)
     _check_labels(workload)
     _check_classes(source, validation)
     return workload
@@ -200,13 +205,6 @@ def _check_validation(task: Task, source: Source, validation: Source) -> None:
         raise TaskError(
             f"validation: {validation.name} gives images, but {source.name} gives samples that were transformed "
             "already. Give the validation set the transforms that the training set has, without the random ones"
-        )
-    folders = isinstance(source, FolderSource) and isinstance(validation, FolderSource)
-    if folders and validation.dataset.classes != source.dataset.classes:
-        odd = sorted({*validation.dataset.classes} ^ {*source.dataset.classes})
-        raise DataError(
-            f"validation: {validation.name} has other class folders than {source.name} ({', '.join(odd[:3])}), so that "
-            "their class numbers differ. Give both the same class folders"
         )
 
 
@@ -322,6 +320,20 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
+def _check_schedule(workload: Workload) -> None:
+    """Find a schedule that does not fit the duration now, and not after the probe."""
+    duration, schedule = workload.duration, workload.schedule
+    steps_per_epoch = workload.stream().steps_per_epoch
+    if duration.unit is not Unit.SECOND:
+        total = to_steps(duration, steps_per_epoch=steps_per_epoch, batch_size=workload.batch_size)
+        schedule.factor(0, total, steps_per_epoch)
+    elif schedule.warmup is not None and parse_time(schedule.warmup).unit is not Unit.FRACTION:
+        raise ScheduleError(
+            f"schedule: a warm-up of {schedule.warmup} in a training of {duration}: "
+            "give the warm-up as a share, such as 0.05dur"
+        )
+
+
 def _check_labels(workload: Workload) -> None:
     """Find class numbers that no model could have meant; the model's own outputs are checked when it is live."""
     source = workload.source
@@ -338,7 +350,7 @@ def _check_classes(source: Source, validation: Source | None) -> None:
     if validation is None:
         return
     names, others = (getattr(entry.dataset, "classes", None) for entry in (source, validation))
-    if names is None or others is None or list(names) == list(others):
+    if not (isinstance(names, list | tuple) and isinstance(others, list | tuple)) or list(names) == list(others):
         return
     odd = sorted(set(names) ^ set(others))
     where = f"'{odd[0]}' is in one of them only" if odd else "they are in another order"

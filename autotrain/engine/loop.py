@@ -10,9 +10,8 @@ import torch
 from autotrain.engine.evaluate import evaluate
 from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitObserver, FitStarted, StepDone, silent
 from autotrain.engine.rig import Rig
-from autotrain.errors import ScheduleError, TaskError
-from autotrain.schedules.schedule import Schedule, parse_schedule
-from autotrain.schedules.time import Unit, parse_time, to_steps
+from autotrain.errors import TaskError
+from autotrain.schedules.time import Unit, to_steps
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
@@ -51,28 +50,18 @@ class _Tally:
 
 
 class Course:
-    """How far a training is and what its learning rate is there: by steps, or by wall-clock.
+    """How far a training is and what its learning rate is there: by steps, or by wall-clock."""
 
-    Raises:
-        ScheduleError: the schedule does not fit the duration.
-    """
-
-    def __init__(self, workload: Workload, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, workload: Workload) -> None:
+        self.schedule = workload.schedule
         self.steps_per_epoch = workload.stream().steps_per_epoch
         self.total_steps: int | None = None
         self.total_s: float | None = None
         duration = workload.duration
         if duration.unit is Unit.SECOND:
             self.total_s = duration.value
-            if schedule.warmup is not None and parse_time(schedule.warmup).unit is not Unit.FRACTION:
-                raise ScheduleError(
-                    f"schedule: a warm-up of {schedule.warmup} in a training of {duration}: "
-                    "give the warm-up as a share, such as 0.05dur"
-                )
         else:
             self.total_steps = to_steps(duration, steps_per_epoch=self.steps_per_epoch, batch_size=workload.batch_size)
-        self.factor(0, 0.0)
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Return the share that is done, 0 to 1."""
@@ -105,8 +94,7 @@ def train(
     Raises:
         TaskError: model, labels or loss do not fit, or the training diverged at its first steps.
     """
-    schedule = workload.task.schedule
-    course = Course(workload, schedule if isinstance(schedule, Schedule) else parse_schedule(str(schedule)))
+    course = Course(workload)
     with Rig(workload, settings, borrow=False, stop=course.total_steps, clip_norm=clip_norm) as rig, rig.active():
         base_lrs = [group["lr"] for group in rig.optimizer.param_groups]
         try:

@@ -16,7 +16,7 @@ from autotrain.data.stream import seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
 from autotrain.engine.lease import ModelLease, OptimizerLease, move_state, restore_strides
 from autotrain.engine.restore import seed_everything, untouched
-from autotrain.engine.step import Step
+from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
 from autotrain.knobs.registry import KNOBS
 from autotrain.settings import Settings
@@ -196,7 +196,7 @@ class Rig:
             with seeded(), torch.no_grad(), self.step.context():
                 outputs = self._try("model", lambda: self.step.model(content[0]), content)
                 check_fit(self.workload, outputs, content[1])
-                self._try("loss", lambda: self.workload.loss(outputs, content[1]), content)
+                check_loss(self._try("loss", lambda: self.workload.loss(outputs, content[1]), content))
         finally:
             self.step.model.train()
 

@@ -63,8 +63,7 @@ class Step:
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
         loss = self.loss(content)
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            raise TaskError(f"the loss must be one number, got {_shape(loss)}: reduce it, for instance by .mean()")
+        check_loss(loss)
         if not loss.requires_grad:
             raise TaskError(
                 "the loss does not depend on the model's parameters: compute it from the model's outputs, without "
@@ -91,6 +90,16 @@ class Step:
     def _clip(self) -> None:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+
+
+def check_loss(loss: Any) -> None:
+    """Check that a loss is a tensor of one number.
+
+    Raises:
+        TaskError: it is something else.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise TaskError(f"the loss must be one number, got {_shape(loss)}: reduce it, for instance by .mean()")
 
 
 def _shape(loss: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from autotrain.settings import Settings
@@ -78,7 +79,7 @@ class Measurement:
     @property
     def rate(self) -> Estimate:
         """Images per second, pooled over the windows."""
-        return summarize_rate([entry.images for entry in self.windows], [entry.wall_s for entry in self.windows])
+        return _rate(self.windows)
 
     @property
     def images(self) -> int:
@@ -139,3 +140,9 @@ class Measurement:
                 "losses": tuple(values["losses"]),
             }
         )
+
+
+@lru_cache(maxsize=4096)
+def _rate(windows: tuple[Window, ...]) -> Estimate:
+    """Return the pooled rate; kept, because a search asks for the same bursts' rates thousands of times."""
+    return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows])

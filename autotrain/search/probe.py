@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 MOST_ASKS = 400
 """Suggestions that are asked for at most; most of them cost nothing, being known or hopeless."""
 
-ENQUEUED = 6
+ENQUEUED = 8
 """Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
 
 REFINE_SHARE = 0.25
@@ -237,13 +237,20 @@ class Prober:
                 break
 
     def _promising(self) -> list[Settings]:
-        """Return what the contention model ranks highest, to be tried first; of equals, what asks for least."""
+        """Return what the contention model ranks highest, to be tried first; of equals, what asks for least.
+
+        The model knows least about threads and workers that share cores, so the best with each thread count, with and
+        without workers, comes before the runners-up.
+        """
 
         def rank(settings: Settings) -> tuple[float, int, int]:
             rate = predict(self.session, settings) or 1e-9
             return -round(math.log(rate) / math.log(1.03)), settings.workers, settings.prefetch
 
-        return sorted(self.space.members, key=rank)[:ENQUEUED]
+        ranked = sorted(self.space.members, key=rank)
+        ways = {(entry.threads, entry.workers > 0): entry for entry in reversed(ranked)}
+        first = sorted(ways.values(), key=rank)
+        return list(dict.fromkeys((*first, *ranked)))[:ENQUEUED]
 
     def _settle(self, study: Study, trial: Trial, settings: Settings, *, known: bool) -> None:
         """Measure what a trial suggests, or say why not; what is known already is told again, at no cost."""

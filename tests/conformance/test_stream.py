@@ -31,6 +31,15 @@ POLICY_NAMES = tuple(entry.name for entry in POLICIES)
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(nothing_leaks: None) -> Iterator[None]:
+    """Resize on one thread: two that wait for each other take a hundred times as long where a core is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def picture(index: int, height: int, width: int) -> np.ndarray[Any, Any]:
     draws = np.random.default_rng(index)
     coarse = Image.fromarray(draws.integers(0, 256, (4, 4, 3), dtype=np.uint8))

@@ -288,7 +288,7 @@ def test_a_second_probe_keeps_no_more_files_open_than_the_first(job):
 
 def test_training_goes_on_as_if_nothing_had_been(job):
     """The next step of the user's own loop gives the same numbers as without the probe."""
-    model, optimizer = job
+    model, _ = job
     images = torch.rand(4, 3, 16, 16)
 
     def next_loss() -> tuple[float, bytes]:

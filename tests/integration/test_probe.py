@@ -243,7 +243,8 @@ def test_a_setting_is_measured_in_full_once(search, laboratory):
     assert len(set(laboratory.log)) == len(laboratory.log)
 
 
-def test_what_cannot_win_is_not_measured(search, laboratory):
+def test_what_cannot_win_is_not_measured(search, laboratory, monkeypatch):
+    monkeypatch.setattr("autotrain.search.probe.MOST_ASKS", 60)
     session, plan = search(budget_s=600.0)
     pruned = {entry.settings for entry in session.failures if entry.pruned}
     assert pruned
@@ -300,6 +301,14 @@ def test_a_study_of_another_recipe_brings_nothing(search, tmp_path):
     check(session, plan)
     assert plan.settings.augmentation == "crop"
     assert {entry.settings.augmentation for entry in session.of(Kind.FULL)} == {"crop"}
+
+
+def test_a_study_of_other_choices_does_not_stand_in_the_way(search, laboratory, tmp_path):
+    """The user's own settings come first among the choices, and what can be chosen depends on the machine."""
+    study = tmp_path / "study.db"
+    search(study=study)
+    laboratory.time = 0.0
+    check(*search(study=study, settings=Settings(workers=3)))
 
 
 def test_what_is_no_study_is_refused_before_anything_is_measured(search, laboratory, tmp_path):
@@ -509,7 +518,7 @@ class Unreadable(Mortal):
 
 
 def test_an_unreadable_sample_is_the_users_error(quick, tiny_model):
-    with pytest.raises(DataError, match="sample 33 of Unreadable: .*row 33 is empty"):
+    with pytest.raises(DataError, match=r"sample 33 of Unreadable: .*row 33 is empty"):
         probe_quickly(tiny_model(), Unreadable())
 
 

@@ -122,7 +122,7 @@ def test_the_gradients_norm_is_clipped(tiny_model: Callable[..., nn.Module], lim
     ("loss", "words"),
     [
         (lambda outputs, labels: functional.cross_entropy(outputs, labels, reduction="none"), "shape (6,)"),
-        (lambda outputs, labels: float(functional.cross_entropy(outputs, labels)), "got float"),
+        (lambda outputs, labels: functional.cross_entropy(outputs, labels).item(), "got float"),
         (lambda outputs, labels: None, "got NoneType"),
         (lambda outputs, labels: functional.cross_entropy(outputs.detach(), labels), "does not depend on the model"),
     ],

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import warnings
-from dataclasses import replace
 
 import optuna
 import pytest
@@ -12,9 +11,6 @@ from optuna.trial import TrialState
 from autotrain.errors import StudyError
 from autotrain.knobs.registry import canonical, legal_space
 from autotrain.search.study import Study
-from autotrain.settings import Settings
-
-BF16 = Settings(precision="bf16")
 
 
 @pytest.fixture
@@ -95,14 +91,6 @@ def test_plain_optuna_reads_it_reasons_included(space, tmp_path, measure):
     assert json.loads(trials[0].user_attrs["measurement"])["settings"] == measured[1].as_dict()
     assert trials[1].user_attrs == {"reason": "cannot exceed 10 images/s"}
     assert trials[2].user_attrs == {"reason": "out of memory"}
-
-
-def test_a_study_of_other_choices_under_the_same_name_can_be_gone_on_with(workload, machine, tmp_path):
-    """The user's own settings come first among the choices, and thread counts depend on the environment."""
-    path = tmp_path / "study.db"
-    suggestions(make(legal_space(workload, machine), path), 3)
-    own = replace(workload, task=replace(workload.task, settings=Settings(workers=3)))
-    assert len(suggestions(make(legal_space(own, machine), path), 3)) == 3
 
 
 def _text(path):

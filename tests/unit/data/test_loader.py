@@ -1,0 +1,140 @@
+"""The loader: steps in order across epochs, errors of one line, and workers that end with it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from autotrain.augment.policy import policy
+from autotrain.data.loader import Loader, LoaderOptions, usual_start_method
+from autotrain.data.reader import Reader, Recipe
+from autotrain.data.source import open_source
+from autotrain.data.stream import InOrder, Stream
+from autotrain.errors import CandidateError, DataError
+
+
+class Numbers(Dataset[Any]):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index < 0:
+            raise IndexError
+        return torch.full((2,), float(index)), index
+
+
+def reader(dataset: Any = None) -> Reader:
+    return Reader(open_source(Numbers() if dataset is None else dataset), Recipe(seed=0, policy=policy("none")))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("start", "stop"), [(0, 5), (3, 12), (4, 4)])
+def test_steps_come_in_order_across_epochs(workers: int, start: int, stop: int) -> None:
+    stream = Stream(10, 4, seed=0)
+    with Loader(reader(), stream, LoaderOptions(workers=workers), start=start, stop=stop) as loader:
+        batches = list(loader)
+    assert [batch.step for batch in batches] == list(range(start, stop))
+    assert [batch.epoch for batch in batches] == [step // 2 for step in range(start, stop)]
+    for batch in batches:
+        assert batch.content[1].tolist() == stream.ticket(batch.step).indices.tolist()
+        assert batch.count == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_in_order_brings_the_short_last_batch(workers: int) -> None:
+    with Loader(reader(), InOrder(10, 4), LoaderOptions(workers=workers)) as loader:
+        batches = list(loader)
+    assert [batch.count for batch in batches] == [4, 4, 2]
+    assert torch.cat([batch.content[1] for batch in batches]).tolist() == list(range(10))
+
+
+def test_workers_end_with_the_loader_though_batches_are_waiting() -> None:
+    loader = Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=2, prefetch=4))
+    next(loader)
+    pids = loader.pids
+    assert len(pids) == 2
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    loader.close()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert loader.pids == ()
+    loader.close()
+    assert list(loader) == []
+
+
+def test_frozen_workers_go_on_and_can_be_closed() -> None:
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1), stop=8) as loader:
+        first = next(loader)
+        assert loader.pause()
+        assert loader.resume()
+        assert [first.step, *(batch.step for batch in loader)] == list(range(8))
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1)) as loader:
+        next(loader)
+        loader.pause()
+
+
+def test_nothing_runs_without_workers() -> None:
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions()) as loader:
+        assert loader.pids == ()
+        assert loader.pause()
+
+
+def test_ctrl_c_is_for_the_training_process_alone() -> None:
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=2), stop=6) as loader:
+        next(loader)
+        for pid in loader.pids:
+            psutil.Process(pid).send_signal(signal.SIGINT)
+        assert len(list(loader)) == 5
+
+
+def test_a_killed_worker_is_a_failed_candidate() -> None:
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1)) as loader:
+        next(loader)
+        psutil.Process(loader.pids[0]).kill()
+        with pytest.raises(CandidateError, match="DataLoader worker") as caught:
+            for _ in range(100):
+                next(loader)
+    assert "\n" not in str(caught.value)
+
+
+class Local:
+    """Cannot be pickled: it holds a generator."""
+
+    def __init__(self) -> None:
+        self.state: Iterator[int] = (number for number in range(3))
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.zeros(2), index
+
+
+def test_what_cannot_be_pickled_needs_forked_workers() -> None:
+    stream = Stream(10, 4, seed=0)
+    options = LoaderOptions(workers=1, start_method="spawn")
+    with pytest.raises(DataError, match="Local cannot be pickled .* or use workers=0"):
+        Loader(reader(Local()), stream, options)
+    with Loader(reader(Local()), stream, LoaderOptions(), stop=1) as loader:
+        assert len(list(loader)) == 1
+    if usual_start_method() == "fork":
+        with Loader(reader(Local()), stream, LoaderOptions(workers=1), stop=1) as loader:
+            assert len(list(loader)) == 1
+
+
+def test_a_loader_draws_no_random_numbers() -> None:
+    """The leak guard of all tests compares the states; a worker's draws do not reach this process either."""
+
+    class Drawing(Numbers):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.rand(2) + float(np.random.rand()), index
+
+    for workers in (0, 1):
+        with Loader(reader(Drawing()), Stream(10, 4, seed=0), LoaderOptions(workers=workers), stop=3) as loader:
+            assert len(list(loader)) == 3
