@@ -99,6 +99,10 @@ class Loader:
             if "DataLoader worker" in str(problem) or "DataLoader timed out" in str(problem):
                 raise CandidateError(str(problem).splitlines()[0]) from problem
             raise
+        except (OSError, EOFError) as problem:
+            if self.pids:  # the pipe to a worker that died while it handed over a batch
+                raise CandidateError(f"a loader worker died ({type(problem).__name__}: {problem})") from problem
+            raise
         if isinstance(batch, Failure):
             raise batch.error()
         assert isinstance(batch, HostBatch)

@@ -9,7 +9,7 @@ import torch
 
 from autotrain.data.reader import HostBatch
 from autotrain.engine.rig import Rig
-from autotrain.errors import AutotrainError, CandidateError
+from autotrain.errors import CandidateError
 from autotrain.hardware.memory import memory_facts
 from autotrain.measure.session import LargestBatch
 from autotrain.settings import Settings
@@ -40,7 +40,7 @@ def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> 
                 return None
             with rig.active():
                 return _double(rig, batch, limit_s)
-    except AutotrainError as problem:
+    except Exception as problem:  # whatever the user's model says to it: this is advice, and all else is done
         log.info("no advice on the batch size: %s", problem)
         return None
 
@@ -68,6 +68,10 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
             rate = _rate(rig, _repeated(batch, repeats), repeats=1)
         except CandidateError:
             limit = "memory"
+            break
+        except Exception as problem:
+            log.info("no batch of %d: %s", batch.count * repeats, problem)
+            limit = "the model takes no larger batch"
             break
         best = batch.count * repeats
     return LargestBatch(batch_size=best, images_per_s=rate, reference_per_s=reference, limit=limit, estimate=fits)

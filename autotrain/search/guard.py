@@ -90,7 +90,7 @@ def _tail(losses: tuple[float, ...]) -> float:
 def _losses(workload: Workload, settings: Settings, steps: int) -> tuple[tuple[float, ...], int]:
     with Rig(workload, settings, stop=steps) as rig, rig.active():
         drive = FullDrive(rig, Clock())
-        scales = []
+        scales = [] if rig.step.scaler is None else [rig.step.scaler.get_scale()]
         for _ in range(steps):
             drive.step()
             if rig.step.scaler is not None:

@@ -16,10 +16,17 @@ def training_s(session: Session, measurement: Measurement) -> float:
 
 
 def candidates(session: Session) -> list[Measurement]:
-    """Return the latest complete full burst of every settings that has not been disqualified."""
+    """Return the latest complete full burst of every settings, with the default's policy, that has not failed."""
     rejected = {entry.settings for entry in session.guards if entry.problem}
+    rejected |= {entry.settings for entry in session.failures if not entry.pruned}
     latest = {entry.settings: entry for entry in session.of(Kind.FULL)}
-    return [entry for settings, entry in latest.items() if settings not in rejected and not entry.stopped_early]
+    return [
+        entry
+        for settings, entry in latest.items()
+        if settings not in rejected
+        and settings.augmentation == session.default.augmentation
+        and not entry.stopped_early
+    ]
 
 
 def best(session: Session) -> Measurement | None:

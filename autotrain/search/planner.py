@@ -100,7 +100,8 @@ def batch_words(advice: LargestBatch | None) -> str:
 def _verdict(session: Session, won: bool) -> Verdict:
     if won:
         return Verdict.FASTER
-    return Verdict.NOT_PROVEN if session.interrupted else Verdict.INCONCLUSIVE
+    decided = session.final_ratio is not None
+    return Verdict.NOT_PROVEN if session.interrupted and not decided else Verdict.INCONCLUSIVE
 
 
 def _rate(session: Session, record: DuelRecord | None, *, of_candidate: bool) -> Estimate | None:
@@ -125,6 +126,7 @@ def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator
         if entry.problem:
             yield f"disqualified: {describe(entry.settings, session.default)}: {entry.problem}"
     if session.policies:
-        free = max(rate for policy, _, rate in session.policies if policy == "none")
+        free = max((rate for policy, _, rate in session.policies if policy == "none"), default=0.0)
+        free = free or max(rate for _, _, rate in session.policies)
         for policy, placement, rate in session.policies:
             yield f"augmentation {policy} ({placement}): {1 - rate / free:+.0%} of the images/s without augmentation"

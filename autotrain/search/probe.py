@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Mapping
@@ -151,6 +152,14 @@ class Prober:
         self._warm_files()
         with Rig(self.workload, self.space.default) as rig, rig.active():
             rig.check(rig.input.next())
+        self.study = self._open_study()
+
+    def _open_study(self) -> Study:
+        """Open the study before anything is measured; one of other choices or another default is another study."""
+        facts = self.space.default.as_dict(), [(name, entry.allowed) for name, entry in self.space.choices.items()]
+        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
+        name = f"{self.session.job.fingerprint}-{self.session.machine.fingerprint}-{digest}"
+        return Study(self.space, seed=self.workload.seed, path=self.options.study, name=name)
 
     def _warm_files(self) -> None:
         """Read the files once: the default, measured first, must not pay for what later candidates find warm."""
@@ -214,12 +223,7 @@ class Prober:
             self.recorder.loading(replace(settings, workers=0))
 
     def _trials(self) -> None:
-        study = Study(
-            self.space,
-            seed=self.workload.seed,
-            path=self.options.study,
-            name=f"{self.session.job.fingerprint}-{self.session.machine.fingerprint}-{self.options.allow.value}",
-        )
+        study = self.study
         self._resume(study)
         settled = {entry.settings for entry in self.session.of(Kind.FULL)}
         for settings in self._promising():
@@ -331,7 +335,7 @@ class Prober:
     def _advise(self, chosen: Settings) -> None:
         if self.options.advise_batch and not self.session.interrupted:
             self._tell(Stage(title="largest batch"))
-            advice = largest_batch(self.workload, chosen, limit_s=max(4.0, 0.08 * self.budget.total_s))
+            advice = largest_batch(self.workload, chosen, limit_s=min(8.0, 0.08 * self.budget.total_s))
             self.recorder.note(largest_batch=advice)
 
     def _tell(self, event: Event) -> None:

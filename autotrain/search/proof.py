@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from autotrain.errors import CandidateError
 from autotrain.measure.measurement import Kind
@@ -12,6 +13,7 @@ from autotrain.measure.session import Session
 from autotrain.search.budget import Budget
 from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, interleave
 from autotrain.search.events import Event, Noted, Stage, Turn
+from autotrain.search.failure import candidate
 from autotrain.search.guard import guard, needs_guard
 from autotrain.search.objective import best, candidates
 from autotrain.search.recorder import Recorder, describe
@@ -29,8 +31,8 @@ CLOSE = 0.88
 TIE = 1.015
 """Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
 
-TURN_S = 1.3
-"""Seconds that one side's turn in the duel takes, changing over included."""
+SHORT_S = 45.0
+"""Budgets below this get shorter turns in the duel, not fewer pairs."""
 
 
 class Proof:
@@ -85,7 +87,8 @@ class Proof:
         options = DuelOptions(turn_s=0.5, warmup_s=0.5)
         workload = self._recorder.workload
         try:
-            rows = interleave(workload, contenders, rounds=rounds, options=options, seed=workload.seed)
+            with candidate():
+                rows = interleave(workload, contenders, rounds=rounds, options=options, seed=workload.seed)
         except CandidateError as problem:
             log.info("the play-off ended: %s", problem)
             return leader.settings
@@ -107,7 +110,8 @@ class Proof:
         steps = max(6, min(24, int(0.12 * self._budget.total_s / (4 * self._step_s(self._default)))))
         self._tell(Stage(title="numerics guard", steps=steps))
         try:
-            result = guard(self._recorder.workload, finalist, self._default, steps=steps)
+            with candidate():
+                result = guard(self._recorder.workload, finalist, self._default, steps=steps)
         except CandidateError as problem:
             self._recorder.failed(finalist, str(problem))
             return False
@@ -119,20 +123,23 @@ class Proof:
         return result.problem is None
 
     def _wins(self, finalist: Settings) -> bool:
-        pair_s = sum(max(TURN_S, 3.5 * self._step_s(side)) for side in (self._default, finalist))
-        pairs = max(FEWEST_PAIRS, min(MOST_PAIRS, int((self._budget.left_s - 4.0) / pair_s)))
+        short = self._budget.total_s < SHORT_S
+        options = DuelOptions(turn_s=0.5, warmup_s=0.5) if short else DuelOptions()
+        pair_s = sum(max(options.turn_s + 0.3, 3.5 * self._step_s(side)) for side in (self._default, finalist))
+        pairs = max(FEWEST_PAIRS, min(MOST_PAIRS, int((self._budget.left_s - 2 * options.warmup_s) / pair_s)))
         self._tell(Stage(title="duel", steps=pairs))
         try:
-            record = duel(
-                self._recorder.workload,
-                self._default,
-                finalist,
-                options=DuelOptions(pairs=pairs),
-                seed=self._recorder.workload.seed,
-                on_pair=lambda pair, first, second: self._tell(
-                    Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second)
-                ),
-            )
+            with candidate():
+                record = duel(
+                    self._recorder.workload,
+                    self._default,
+                    finalist,
+                    options=replace(options, pairs=pairs),
+                    seed=self._recorder.workload.seed,
+                    on_pair=lambda pair, first, second: self._tell(
+                        Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second)
+                    ),
+                )
         except CandidateError as problem:
             self._recorder.failed(finalist, f"failed in the duel: {problem}")
             return False

@@ -14,6 +14,7 @@ from autotrain.measure.drive import ComputeDrive, InputDrive, resident_batches
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed, Session
 from autotrain.search.events import Measured, Measuring, Observer, Skipped
+from autotrain.search.failure import candidate
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
@@ -114,15 +115,10 @@ class Recorder:
     def _guarded(self, settings: Settings, what: str, measure: Any, predicted: float | None) -> Measurement | None:
         self.observer(Measuring(what=what))
         try:
-            measurement: Measurement = measure()
+            with candidate():
+                measurement: Measurement = measure()
         except CandidateError as problem:
             self.failed(settings, str(problem))
-            return None
-        except RuntimeError as problem:
-            # A kernel that is not implemented, a full /dev/shm: this candidate's failure, not the probe's.
-            if settings == self.session.default:
-                raise
-            self.failed(settings, str(problem).splitlines()[0])
             return None
         self.note(measurements=(*self.session.measurements, measurement))
         self.observer(Measured(what=what, measurement=measurement, predicted=predicted))

@@ -40,11 +40,12 @@ def choose_policy(recorder: Recorder, machine: Machine, settings: Settings, *, a
             if policy.name not in rates or best[0] > rates[policy.name][0]:
                 rates[policy.name] = best
     recorder.note(policies=tuple(table))
-    free = rates["none"][0]
+    # Where training without augmentation failed, the fastest policy takes its place.
+    free = rates["none"][0] if "none" in rates else max((rate for rate, _ in rates.values()), default=0.0)
     for policy in reversed(POLICIES):
         if policy.name in rates and rates[policy.name][0] >= (1 - allowance) * free:
             return rates[policy.name][1]
-    return rates["none"][1]
+    return settings
 
 
 def _more_workers(recorder: Recorder, machine: Machine, settings: Settings) -> int:

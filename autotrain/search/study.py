@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import Trial, TrialState
 
-from autotrain.errors import StudyError
+from autotrain.errors import SettingsError, StudyError
 from autotrain.knobs.registry import Space
 from autotrain.measure.measurement import Measurement
 from autotrain.settings import Settings
@@ -49,12 +50,18 @@ class Study:
             self._study = _open(path, name, sampler)
 
     def earlier(self) -> list[Measurement]:
-        """Return the measurements of trials from an earlier run of this study."""
-        return [
-            Measurement.from_dict(json.loads(trial.user_attrs[MEASUREMENT]))
-            for trial in self._study.get_trials(deepcopy=False)
-            if MEASUREMENT in trial.user_attrs
-        ]
+        """Return the measurements of trials from an earlier run of this study.
+
+        Raises:
+            StudyError: another version of autotrain wrote them.
+        """
+        stored = [trial.user_attrs.get(MEASUREMENT) for trial in self._study.get_trials(deepcopy=False)]
+        try:
+            return [Measurement.from_dict(json.loads(entry)) for entry in stored if entry is not None]
+        except (ValueError, KeyError, TypeError, SettingsError) as problem:
+            raise StudyError(
+                f"study '{self._study.study_name}': a measurement in it cannot be read ({problem}). Give a new file"
+            ) from problem
 
     def enqueue(self, settings: Settings) -> None:
         """Have these settings suggested next, after those enqueued before."""
@@ -94,6 +101,8 @@ def _open(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) ->
         return optuna.create_study(study_name=name, sampler=sampler, direction="minimize")
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise StudyError(f"{path}: not a place for a study's file. Give a file in an existing folder, such as study.db")
+    if _is_foreign(path):
+        raise StudyError(f"{path}: a database, but not a study's. Give the file of an earlier study, or a new one")
     try:
         return optuna.create_study(
             study_name=name,
@@ -108,6 +117,16 @@ def _open(path: Path | None, name: str, sampler: optuna.samplers.BaseSampler) ->
             f"{path}: cannot be used as a study ({line[0] if line else type(problem).__name__}). "
             "Give the file of an earlier study, or a new one"
         ) from problem
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether the file is somebody else's database, into which Optuna would write its tables."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return bool(tables) and "version_info" not in tables
 
 
 @contextmanager
