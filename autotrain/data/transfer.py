@@ -88,15 +88,15 @@ class Transfer:
         content = batch.content
         if not (isinstance(content, tuple | list) and content):
             return content
-        images, *others = content
+        images = content[0]
         if not (is_raw(images) and self._normalizes):
-            return (self._laid_out(images), *others)
+            return _with_first(content, self._laid_out(images))
         if batch.windows is not None:
             assert self._image_size is not None
             images = resize_batch(images, batch.windows, self._image_size)
         if batch.parameters is not None:
             images = apply_batch(images, batch.parameters)
-        return (self.normalize(images), *others)
+        return _with_first(content, self.normalize(images))
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 images (n, channels, height, width) as normalised float32 in the memory format."""
@@ -120,6 +120,15 @@ def to_device(content: Any, device: torch.device) -> Any:
     if isinstance(content, tuple | list):
         return type(content)(to_device(entry, device) for entry in content)
     return content.to(device) if hasattr(content, "to") else content
+
+
+def _with_first(content: Any, first: Any) -> Any:
+    """Return a batch with another first entry; a list, a tuple or a named tuple stays what it is."""
+    if first is content[0]:
+        return content
+    if hasattr(content, "_fields"):
+        return type(content)(first, *content[1:])
+    return type(content)((first, *content[1:]))
 
 
 def tensors_in(content: Any) -> list[torch.Tensor]:

@@ -50,7 +50,7 @@ def pixels(height: int = SIDE, width: int = SIDE, channels: int = 3) -> np.ndarr
 KINDS = {
     "PIL": lambda array: Image.fromarray(array),
     "array": lambda array: array,
-    "tensor": lambda array: torch.from_numpy(array).permute(2, 0, 1),
+    "tensor": lambda array: torch.from_numpy(array.copy()).permute(2, 0, 1),
 }
 
 

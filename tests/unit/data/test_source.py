@@ -92,7 +92,9 @@ def test_a_folder_is_read_by_path(jpeg_folder: Path) -> None:
 
 def test_a_torchvision_dataset_keeps_its_transforms(jpeg_folder: Path) -> None:
     raw = open_source(ImageFolder(str(jpeg_folder)))
-    transformed = open_source(ImageFolder(str(jpeg_folder), transform=v2.Compose([v2.Resize((8, 8)), v2.ToTensor()])))
+    transformed = open_source(
+        ImageFolder(str(jpeg_folder), transform=v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)]))
+    )
     assert (raw.images, transformed.images) == (True, False)
     assert raw.classes == transformed.classes == 3
 
@@ -168,7 +170,7 @@ def test_an_error_of_autotrains_passes_through() -> None:
         def __getitem__(self, index: int) -> Any:
             raise DataError("as it is")
 
-    with pytest.raises(DataError, match="^as it is$"):
+    with pytest.raises(DataError, match=r"^as it is$"):
         read_sample(Source(Failing([0, 0]), "Failing"), 1)
 
 

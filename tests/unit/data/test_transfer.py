@@ -62,6 +62,16 @@ def test_other_contents_pass_through(content: Any) -> None:
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.parametrize("kind", [tuple, list, lambda pair: Pair(*pair)], ids=["tuple", "list", "named tuple"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_batch_of_images_stays_the_container_that_it_is(kind: Any, raw: bool) -> None:
+    content = kind((images() if raw else images().float(), torch.arange(2)))
+    finished = finish(content, memory_format=torch.channels_last)
+    assert type(finished) is type(content)
+    assert finished[0].is_contiguous(memory_format=torch.channels_last)
+    assert finished[1].tolist() == [0, 1]
+
+
 def test_without_statistics_bytes_stay_bytes() -> None:
     """The batches of a collation of the user's, whose model may normalise by itself."""
     raw, _ = finish((images(), torch.arange(2)), mean=(), std=())

@@ -41,7 +41,7 @@ KORNIA_BAR = 10.0
 def main() -> None:
     arguments = options(__doc__ or "")
     if not torch.cuda.is_available():
-        sys.exit("cuda: torch sees no CUDA device here")
+        sys.exit("gpu: torch sees no CUDA device here")
     table: list[str] = []
     missed: list[str] = []
     folder = photographs(arguments.data)
@@ -52,7 +52,7 @@ def main() -> None:
         "augmentation": augmentation(table, missed),
     }
     print("\n" + "\n".join(table))
-    finish("cuda", {"device": torch.cuda.get_device_name(), **result}, missed, arguments)
+    finish("gpu", {"device": torch.cuda.get_device_name(), **result}, missed, arguments)
 
 
 def gpu_tests(table: list[str], missed: list[str]) -> str:
