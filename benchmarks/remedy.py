@@ -3,7 +3,7 @@
 Bars:
 - a dataset that sleeps in __getitem__ is called input-bound, a heavy model on resident tensors compute-bound;
 - the predicted gain of the remedy is within 20% of what default and remedy then give in an interleaved comparison.
-Takes about 3 minutes on 2 cores; --quick about 2.
+Takes about 6 minutes on 2 cores; --quick about 5.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 import autotrain
 from autotrain.diagnose.finding import Bottleneck
+from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import prepare_workload
 
@@ -44,6 +45,10 @@ def main() -> None:
     cases = {
         "sleeping dataset": (Task(model=small_cnn(10), dataset=Sleeping(), batch_size=32), Bottleneck.INPUT),
         "heavy model": (Task(model=resnet, dataset=(images, labels), batch_size=32), Bottleneck.COMPUTE),
+        "heavy model on one thread": (
+            Task(model=small_cnn(10), dataset=(images, labels), batch_size=32, settings=Settings(threads=1)),
+            Bottleneck.COMPUTE,
+        ),
     }
     missed, result = [], {}
     for name, (task, wanted) in cases.items():

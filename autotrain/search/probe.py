@@ -13,7 +13,7 @@ from optuna.trial import Trial
 
 from autotrain.diagnose.demand import bound, predict
 from autotrain.diagnose.finding import Bottleneck, Finding
-from autotrain.diagnose.rules import diagnose
+from autotrain.diagnose.rules import COMPUTE_KNOBS, diagnose
 from autotrain.engine.restore import untouched
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
@@ -346,7 +346,11 @@ def _rate(measurement: Measurement | None) -> float | None:
     return measurement.rate.value if measurement else None
 
 
-def finding_of(session: Session, members: tuple[Settings, ...] = ()) -> Finding | None:
-    """Return the finding about the default, with a remedy among the measured settings where none are given."""
-    measured = tuple(entry.settings for entry in session.of(Kind.FULL))
-    return diagnose(session, members or measured)
+def finding_of(session: Session) -> Finding | None:
+    """Return the finding about the default, its remedy looked for among all that was measured, in full or in part."""
+    default = session.default
+    remedies = [entry.settings for entry in session.of(Kind.FULL)]
+    for entry in session.of(Kind.COMPUTE):
+        own = {name: value for name, value in key(entry.settings, Side.COMPUTE) if name in COMPUTE_KNOBS}
+        remedies.append(replace(default, **own))  # type: ignore[arg-type]
+    return diagnose(session, dict.fromkeys(remedies))
