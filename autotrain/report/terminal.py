@@ -239,7 +239,7 @@ def _epoch_words(record: EpochRecord, total: int | None) -> str:
     number = f"{record.epoch:>{len(str(total))}}/{total}" if total else str(record.epoch)
     parts = [f"epoch {number}", f"loss {record.loss:.3f}"]
     if record.validation_loss is not None:
-        parts.append(f"validation {record.validation_loss:.3f}")
+        parts.append(f"val {record.validation_loss:.3f}")
     if record.accuracy is not None:
         parts.append(f"accuracy {record.accuracy:5.1%}")
     seconds = record.seconds + (record.validation_s or 0.0)

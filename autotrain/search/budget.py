@@ -8,7 +8,7 @@ from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
 from autotrain.schedules.time import Unit, parse_time
 
-LEAST_S, MOST_S = 75.0, 300.0
+LEAST_S, MOST_S = 90.0, 300.0
 """Range of the automatic budget, in seconds."""
 
 SHARE = 0.01
@@ -17,12 +17,12 @@ SHARE = 0.01
 STEPS = 80
 """Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
 
-DUEL_SHARE = 0.4
+DUEL_SHARE = 0.45
 """Part of the budget that is kept for guard and duel."""
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 75 s to 5 minutes, 1% of the planned training in between."""
+    """Counts from its making. ``auto`` is 90 s to 5 minutes, 1% of the planned training in between."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock

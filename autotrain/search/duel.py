@@ -15,7 +15,7 @@ from autotrain.measure.session import DuelRecord
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
-FEWEST_PAIRS, MOST_PAIRS = 5, 12
+FEWEST_PAIRS, MOST_PAIRS = 8, 16
 """Pairs of a duel; the number is fixed before its first turn."""
 
 
@@ -24,13 +24,13 @@ class DuelOptions:
     """How long a duel lasts."""
 
     pairs: int = 8
-    turn_s: float = 1.0
+    turn_s: float = 0.7
     """Shortest timed part of a turn."""
 
     turn_steps: int = 4
     """Fewest steps of a turn on an asynchronous device; on a CPU two are enough."""
 
-    warmup_s: float = 2.0
+    warmup_s: float = 1.5
     """Untimed seconds of each side before the first turn, at least."""
 
 

@@ -31,8 +31,8 @@ CLOSE = 0.88
 TIE = 1.015
 """Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
 
-SHORT_S = 45.0
-"""Budgets below this get shorter turns in the duel, not fewer pairs."""
+SHORT_S, FEWEST_IF_SHORT = 45.0, 5
+"""Budgets below this get shorter turns in the duel, and need not pay for more pairs than these."""
 
 
 class Proof:
@@ -80,7 +80,7 @@ class Proof:
         ]
         contenders = [entry.settings for entry in close[:FINALISTS]]
         turn_s = max(0.7, 3.5 * self._step_s(leader.settings))
-        rounds = min(6, int(0.35 * max(0.0, self._budget.left_s) / (len(contenders) * turn_s)))
+        rounds = min(6, int(0.22 * max(0.0, self._budget.left_s) / (len(contenders) * turn_s)))
         if len(contenders) < 2 or rounds < 2:
             return leader.settings
         self._tell(Stage(title="play-off", steps=rounds))
@@ -126,7 +126,8 @@ class Proof:
         short = self._budget.total_s < SHORT_S
         options = DuelOptions(turn_s=0.5, warmup_s=0.5) if short else DuelOptions()
         pair_s = sum(max(options.turn_s + 0.3, 3.5 * self._step_s(side)) for side in (self._default, finalist))
-        pairs = max(FEWEST_PAIRS, min(MOST_PAIRS, int((self._budget.left_s - 2 * options.warmup_s) / pair_s)))
+        fewest = FEWEST_IF_SHORT if short else FEWEST_PAIRS
+        pairs = max(fewest, min(MOST_PAIRS, int((self._budget.left_s - 2 * options.warmup_s) / pair_s)))
         self._tell(Stage(title="duel", steps=pairs))
         try:
             with candidate():

@@ -53,7 +53,7 @@ def test_a_training_is_told_epoch_by_epoch():
     text = narrated(STARTED, STEP, EpochDone(record=RECORD), FitEnded(seconds=9.1, interrupted=False))
     assert "93 steps, 3 epochs of 1,002 images" in text
     assert "200 images after every epoch" in text
-    assert "epoch 2/3  loss 1.333  validation 1.600  accuracy 50.0%    397 images/s  2.9 s" in text
+    assert "epoch 2/3  loss 1.333  val 1.600  accuracy 50.0%    397 images/s  2.9 s" in text
     assert "trained 1 epoch in 9.1 s" in text
     assert "epoch 2 [" not in text
     assert max(map(len, text.splitlines())) <= 80
