@@ -444,3 +444,11 @@ def test_exact_knobs_give_the_same_losses_bit_for_bit(tiny_model: Any, name: str
     workload = workload_of(tiny_model(), augmentation="auto")
     settings = live_settings(workload, name, value)
     assert first_losses(workload, settings) == first_losses(workload, Settings())
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+def test_a_plan_accepts_what_the_knob_accepts(knob: Knob) -> None:
+    from autotrain.plan.values import check_value as plan_check
+
+    for value in ("fp32", "channels_last", "trivial", "device", "none", "fp64", True, False, -1, 0, 1, 2, 64):
+        assert (plan_check(knob.name, value) is None) == (knob.check(value) is None), value
