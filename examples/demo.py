@@ -1,6 +1,8 @@
 """The demo (``make demo``): make images, probe a small network on them, train it with the plan."""
 
+import os
 import time
+from pathlib import Path
 
 from make_images import FIGURES, make_images
 from network import small_resnet
@@ -13,7 +15,7 @@ PLAN = "plan.yaml"
 
 def main() -> None:
     started = time.monotonic()
-    folder = make_images()
+    folder = Path(os.path.relpath(make_images()))
     model = small_resnet(classes=len(FIGURES))
     task = {
         "validation": folder / "val",

@@ -75,7 +75,9 @@ def _settings(settings: Settings, worth: tuple[Worth, ...]) -> dict[str, Comment
     section = CommentedMap(values)
     column = max(len(f"  {name}: {shown(value)}  ") for name, value in values.items())
     for name, value in values.items():
-        comment = _comment(value, default=defaults[name], worth=measured.get((name, value)))
+        worth = measured.get((name, value))
+        policy = name == "augmentation" and worth is None  # what is learned, not how fast
+        comment = "the policy" if policy else _comment(value, default=defaults[name], worth=worth)
         section.yaml_add_eol_comment(comment, name, column=column)
     return {"settings": section}
 

@@ -77,7 +77,7 @@ def test_each_setting_has_its_comment() -> None:
         "settings:",
         "  precision: bf16               # worth 1.93x (1.75 to 2.08), instead of fp32",
         "  memory_format: channels_last  # instead of contiguous",
-        "  augmentation: crop            # instead of the default, none",
+        "  augmentation: crop            # the policy",
         "  placement: worker             # the default",
         "  threads: 0                    # the default",
         "  workers: 2                    # instead of the default, 0",
