@@ -32,7 +32,7 @@ LOSER = replace(DEFAULT, precision="bf16", placement="device", workers=1)
 JOB = Job(
     model="ResNet",
     parameters=11_181_642,
-    dataset="../shared/data/clothing/train",
+    dataset="photographs/clothing/train",
     samples=1002,
     samples_kind="image files",
     batch_size=32,

@@ -27,7 +27,7 @@ def test_the_story_holds_what_a_reader_needs(told):
     for part in (
         "Intel Xeon, 2 usable cores",
         "ResNet, 11,181,642 parameters",
-        "1,002 image files of ../shared/data/clothing/train at 96 px, in batches of 32",
+        "1,002 image files of photographs/clothing/train at 96 px, in batches of 32",
         "206 images/s (204 to 207, n=24) default",
         "bottleneck input-bound",
         "66% of the time the training process waits for images",
