@@ -1,5 +1,5 @@
 # The image for GPU machines (x86-64 with AVX2): docker build -t autotrain .
-# docker run --rm --gpus all --shm-size=4g -v "$PWD:/work" autotrain probe task.py
+# docker run --rm --gpus all --shm-size=4g -v "$PWD:/job" --user "$(id -u):$(id -g)" -e HOME=/tmp autotrain probe task.py
 # The driver on the host must know CUDA 13 (580 or newer), as torch's own builds do.
 ARG BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04
 
@@ -31,13 +31,13 @@ RUN apt-get update \
         libjpeg-turbo8 libwebp7 libwebpdemux2 libwebpmux3 python3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home autotrain \
-    && install -d -o autotrain /work
+    && install -d -o autotrain /job
 COPY --from=builder /opt/autotrain /opt/autotrain
 ENV PATH=/opt/autotrain/bin:$PATH \
     PYTHONUNBUFFERED=1
 RUN python -c "import PIL; from PIL import features; assert 'post' in PIL.__version__ and features.check('jpg')" \
     && python -c "import torch, torchvision, autotrain"
 USER 10001
-WORKDIR /work
+WORKDIR /job
 ENTRYPOINT ["autotrain"]
 CMD ["--help"]

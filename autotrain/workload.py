@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -209,6 +210,11 @@ def _check_validation(task: Task, source: Source, validation: Source) -> None:
 
 
 def _loss(task: Task, label: Any) -> tuple[Callable[[Any, Any], torch.Tensor], str]:
+    if isinstance(task.loss, nn.Module):
+        if any(True for _ in task.loss.parameters()):
+            raise TaskError("loss: it has parameters of its own to train: make it part of the model, and give step=")
+        own = copy.deepcopy(task.loss).to(_device(task.device))  # its buffers belong on the device, the user's stay
+        return own, type(own).__name__
     if task.loss is not None:
         return task.loss, getattr(task.loss, "__name__", type(task.loss).__name__)
     if label is None or task.step is not None:

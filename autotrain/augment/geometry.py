@@ -1,6 +1,8 @@
 """Windows of an image, random for training and central for evaluation, and the batched resize of such windows."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -100,7 +102,8 @@ def resize_by_products(images: Tensor, windows: NDArray[np.int64], size: int) ->
     limit = _CHUNK_BYTES.get(images.device.type, _CHUNK_BYTES["cpu"])
     chunk = max(1, limit // (4 * channels * height * width))
     # Autocast would do the products in half precision, whose 8 or 11 bits do not hold a level and a weight.
-    with torch.autocast(images.device.type, enabled=False):
+    # So would TF32.
+    with torch.autocast(images.device.type, enabled=False), _full_precision(images.device):
         for start in range(0, number, chunk):
             part = slice(start, start + chunk)
             across = _weights(edges[part, 1], edges[part, 3], source=width, size=size)
@@ -110,6 +113,18 @@ def resize_by_products(images: Tensor, windows: NDArray[np.int64], size: int) ->
             planes = [torch.bmm(down, narrow[:, channel]) for channel in range(channels)]
             resized[part] = torch.stack(planes, dim=1).round_().clamp_(0, 255).to(torch.uint8)
     return resized
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda" or torch.backends.cuda.matmul.fp32_precision != "tf32":
+        yield
+        return
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
 
 
 def _weights(first: Tensor, length: Tensor, *, source: int, size: int) -> Tensor:

@@ -7,9 +7,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +37,9 @@ class LoaderOptions:
 
     pin: bool = False
     """Whether batches are moved to page-locked memory."""
+
+    hang_s: float = HANG_S
+    """Seconds without a batch after which a worker counts as hanging; 0 waits without end."""
 
     start_method: str | None = None
     """How workers start: fork, forkserver or spawn; the platform's usual one where None."""
@@ -82,8 +87,8 @@ class Loader:
                 prefetch_factor=options.prefetch if options.workers else None,
                 pin_memory=options.pin,
                 multiprocessing_context=method if options.workers else None,
-                worker_init_fn=prepare_worker,
-                timeout=HANG_S if options.workers else 0,
+                worker_init_fn=partial(prepare_worker, parent=_tied_to()),
+                timeout=options.hang_s if options.workers else 0,
                 generator=torch.Generator(),  # torch's loader would otherwise draw from the process's own
             )
             self._iterator: Any = iter(loader)
@@ -140,6 +145,11 @@ class Loader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _tied_to() -> int | None:
+    """Return this process's number where workers may end with the thread that starts them, None elsewhere."""
+    return os.getpid() if threading.current_thread() is threading.main_thread() else None
 
 
 def usual_start_method() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,10 +286,18 @@ def _batch(
     )
 
 
-def prepare_worker(number: int) -> None:
-    """Let the training process alone answer Ctrl-C; workers end with it."""
-    import signal
+def prepare_worker(number: int, *, parent: int | None = None) -> None:
+    """Let the training process alone answer Ctrl-C; workers end with it.
 
+    Args:
+        number: the worker's, from torch's loader.
+        parent: process number of the training process, where the worker may end with the thread that started it.
+            A worker that is frozen when that process is killed would otherwise stay for good.
+    """
     del number
     if os.name == "posix":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent is not None and sys.platform.startswith("linux"):
+        getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig")(signal.SIGKILL)  # noqa: B009 - unknown to stubs
+        if os.getppid() != parent:  # it died before that was set
+            os._exit(1)

@@ -62,7 +62,7 @@ class Transfer:
 
         ``events`` are recorded before and after the copy, on its stream.
         """
-        if self._side is None:
+        if self._side is None or _opaque(batch.content):
             content = to_device(batch.content, self.device)
         else:
             with torch.cuda.stream(self._side):
@@ -140,6 +140,17 @@ def tensors_in(content: Any) -> list[torch.Tensor]:
     if isinstance(content, tuple | list):
         return [tensor for entry in content for tensor in tensors_in(entry)]
     return []
+
+
+def _opaque(content: Any) -> bool:
+    """Tell whether there are tensors in objects of the user's own, which a side stream cannot keep alive."""
+    if isinstance(content, torch.Tensor):
+        return False
+    if isinstance(content, dict):
+        return any(_opaque(entry) for entry in content.values())
+    if isinstance(content, tuple | list):
+        return any(_opaque(entry) for entry in content)
+    return hasattr(content, "to")
 
 
 def is_raw(images: Any) -> bool:

@@ -85,6 +85,10 @@ def _starves(session: Session, full: Measurement) -> bool:
     compute = session.find(Kind.COMPUTE, session.default)
     if compute is None or compute.sync_share is None or full.wait_share > 1 - DOMINANT:
         return False
+    if full.settings.precision == "fp16":
+        return False  # the loss scaler waits for the device in every step, which looks the same
+    if compute.issue_share is not None:
+        return compute.issue_share > 1 - STARVED_SYNC
     return compute.sync_share < STARVED_SYNC
 
 

@@ -180,6 +180,17 @@ def restore_strides(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Lay the optimizer's state out as its parameters are, which fused optimizers need."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+                continue
+            laid_out = torch.empty_strided(value.shape, parameter.stride(), dtype=value.dtype, device=value.device)
+            if value.stride() != laid_out.stride():
+                state[name] = laid_out.copy_(value)
+
+
 def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.detach().to(device=device, copy=True)
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from autotrain.data.loader import Loader, LoaderOptions
+from autotrain.data.loader import HANG_S, Loader, LoaderOptions
 from autotrain.data.reader import HostBatch, Reader
 from autotrain.data.stream import seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
-from autotrain.engine.lease import ModelLease, OptimizerLease, move_state, restore_strides
-from autotrain.engine.restore import seed_everything, untouched
+from autotrain.engine.lease import ModelLease, OptimizerLease, lay_out_state, move_state, restore_strides
+from autotrain.engine.restore import seed_everything, uninterrupted, untouched
 from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
 from autotrain.knobs.registry import KNOBS
@@ -26,9 +26,17 @@ from autotrain.workload import Workload, check_fit
 class InputSide:
     """The live input path: reader and loader of a workload under settings."""
 
-    def __init__(self, workload: Workload, settings: Settings, *, start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        hang_s: float = HANG_S,
+    ) -> None:
         reader_options: dict[str, Any] = {}
-        loader_options: dict[str, Any] = {}
+        loader_options: dict[str, Any] = {"hang_s": hang_s}
         for knob in KNOBS:
             value = getattr(settings, knob.name)
             knob.reader_options(value, reader_options)
@@ -119,7 +127,8 @@ class Rig:
         """The live input path, started when first asked for."""
         if self._input is None:
             start, stop = self._range
-            self._input = InputSide(self.workload, self.settings, start=start, stop=stop)
+            hang_s = HANG_S if self._borrow else 0.0  # storage may stall a training, a candidate may not hang
+            self._input = InputSide(self.workload, self.settings, start=start, stop=stop, hang_s=hang_s)
         return self._input
 
     @property
@@ -148,8 +157,9 @@ class Rig:
                 stack.enter_context(knob.flags(getattr(self.settings, knob.name)))
             for lease in (self._model_lease, self._optimizer_lease):
                 if lease is not None:
-                    lease.lend()
-                    stack.callback(lease.take_back)
+                    with uninterrupted():
+                        lease.lend()
+                        stack.callback(_take_back, lease)
             torch.set_grad_enabled(True)
             seed_everything(self.workload.seed, self.device)
             yield self
@@ -217,6 +227,7 @@ class Rig:
     def _build_compute(self) -> None:
         workload, settings, device = self.workload, self.settings, self.device
         model = workload.model
+        restore: Any = None
         if self._borrow:
             self._model_lease = ModelLease(model, device)
             self._model_lease.lend()
@@ -225,7 +236,8 @@ class Rig:
             model.to(device)
             model.train()
             model.zero_grad(set_to_none=True)  # the first step must not add to gradients of the user's
-            self._stack.callback(restore_strides(model))
+            restore = restore_strides(model)
+            self._stack.callback(restore)
         transfer_options: dict[str, Any] = {}
         contexts, scalers = [], []
         for knob in KNOBS:
@@ -237,6 +249,8 @@ class Rig:
         optimizer = workload.make_optimizer([entry for entry in model.parameters() if entry.requires_grad])
         if not self._borrow:
             move_state(optimizer, device)
+            self._stack.callback(lay_out_state, optimizer)
+            self._stack.callback(restore)  # callbacks run backwards: the parameters first, their state after them
         self._step = Step(
             workload,
             model,
@@ -252,3 +266,8 @@ class Rig:
             self._model_lease.take_back()
             if optimizer is workload.task.optimizer:
                 self._optimizer_lease = OptimizerLease(optimizer, device)
+
+
+def _take_back(lease: ModelLease | OptimizerLease) -> None:
+    with uninterrupted():
+        lease.take_back()

@@ -31,7 +31,8 @@ class Precision(Knob):
         if kind == "cuda":
             return _cuda_choices(workload.device)
         left_out = [("tf32", "a format of CUDA devices"), ("fp16", "needs a CUDA device to be faster")]
-        if kind == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        onednn = kind == "cpu" and torch.backends.mkldnn.is_available()
+        if onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return Choices(allowed=("fp32", "bf16"), left_out=tuple(left_out))
         reason = "this CPU would emulate it" if kind == "cpu" else f"not supported on {kind} yet"
         return Choices(allowed=("fp32",), left_out=(*left_out, ("bf16", reason)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,9 +79,9 @@ def burst(
         drive.step()
         drive.synchronize()
         startup_s = rig.startup_s + clock.now() - started
-        warmup_steps, stationary = _warm_up(drive, options, clock)
+        warmup_steps, stationary, issue_share = _warm_up(drive, options, clock)
         _reset_peak(rig)
-        monitor = Monitor(clock.now)
+        monitor = Monitor(clock.now, gpu=_gpu(rig))
         monitor.start()
         windows, stopped_early = _windows(drive, options, incumbent, clock)
         conditions = monitor.stop()
@@ -94,6 +95,8 @@ def burst(
             losses=drive.loss_values(),
             peak_bytes=_peak(rig),
             other_cpu_share=conditions.other_cpu_share,
+            issue_share=issue_share,
+            gpu_utilisation=conditions.gpu.utilisation_percent if conditions.gpu else None,
             stopped_early=stopped_early,
         )
 
@@ -130,11 +133,12 @@ def discard(drive: Drive, steps: int) -> None:
     drive.synchronize()
 
 
-def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool]:
-    started, times = clock.now(), [clock.now()]
+def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool, float | None]:
+    started, times, issued = clock.now(), [clock.now()], []
     stock = 2 * drive.stock
     while True:
         drive.step()
+        issued.append(clock.now() - times[-1])
         drive.synchronize()
         times.append(clock.now())
         steps = len(times) - 1
@@ -142,9 +146,16 @@ def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bo
         settled = is_stationary(durations, window=STATIONARY_STEPS)
         out_of_time = times[-1] - started >= options.warmup_s
         if steps >= max(1, stock) and (settled or out_of_time):
-            return steps, settled
+            return steps, settled, _issue_share(drive, issued, durations)
         if times[-1] - started >= 3 * options.warmup_s and steps >= 1:
-            return steps, False
+            return steps, False, _issue_share(drive, issued, durations)
+
+
+def _issue_share(drive: Drive, issued: Sequence[float], durations: Sequence[float]) -> float | None:
+    """Return the median share of a step that goes into issuing it, from steps that were waited for one by one."""
+    if not drive.asynchronous:
+        return None
+    return statistics.median(part / whole for part, whole in zip(issued, durations, strict=True) if whole > 0)
 
 
 def _windows(
@@ -165,6 +176,13 @@ def _windows(
 
 def _rate_high(windows: list[Window]) -> float:
     return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows]).high
+
+
+def _gpu(rig: Rig) -> str | None:
+    """Return the GPU's UUID, by which NVML finds it whatever CUDA's numbering."""
+    if rig.device.type != "cuda":
+        return None
+    return str(torch.cuda.get_device_properties(rig.device).uuid)
 
 
 def _reset_peak(rig: Rig) -> None:

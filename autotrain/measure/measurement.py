@@ -73,6 +73,12 @@ class Measurement:
     other_cpu_share: float | None = None
     """Share of the usable cores' time that went to other programs."""
 
+    issue_share: float | None = None
+    """Median share of a step's time that the host takes to issue it; None on a CPU."""
+
+    gpu_utilisation: int | None = None
+    """Share of the time in which the GPU ran something, in percent, at the end; None on a CPU."""
+
     stopped_early: bool = False
     """Whether it was given up as clearly behind."""
 

@@ -64,7 +64,7 @@ def rounded(number: float) -> float:
 def _top(seed: int) -> CommentedMap:
     top = CommentedMap(schema=SCHEMA, seed=seed)
     top.yaml_add_eol_comment("version of this format", "schema", column=12)
-    top.yaml_add_eol_comment("order of the images and every random draw follow from it", "seed", column=12)
+    top.yaml_add_eol_comment("the seed that it was measured with", "seed", column=12)
     return top
 
 
@@ -75,9 +75,9 @@ def _settings(settings: Settings, worth: tuple[Worth, ...]) -> dict[str, Comment
     section = CommentedMap(values)
     column = max(len(f"  {name}: {shown(value)}  ") for name, value in values.items())
     for name, value in values.items():
-        worth = measured.get((name, value))
-        policy = name == "augmentation" and worth is None  # what is learned, not how fast
-        comment = "the policy" if policy else _comment(value, default=defaults[name], worth=worth)
+        alone = measured.get((name, value))
+        policy = name == "augmentation" and alone is None  # what is learned, not how fast
+        comment = "the policy" if policy else _comment(value, default=defaults[name], worth=alone)
         section.yaml_add_eol_comment(comment, name, column=column)
     return {"settings": section}
 

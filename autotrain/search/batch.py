@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from autotrain.data.reader import HostBatch
@@ -66,7 +67,7 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
         repeats *= 2
         try:
             rate = _rate(rig, _repeated(batch, repeats), repeats=1)
-        except CandidateError:
+        except (CandidateError, torch.OutOfMemoryError):
             limit = "memory"
             break
         except Exception as problem:
@@ -102,7 +103,15 @@ def _can_be_repeated(batch: HostBatch) -> bool:
 
 def _repeated(batch: HostBatch, times: int) -> HostBatch:
     content = tuple(torch.cat([entry] * times) for entry in batch.content)
-    return HostBatch(step=batch.step, epoch=batch.epoch, count=batch.count * times, content=content)
+    places = np.tile(np.arange(batch.count), times)
+    return HostBatch(
+        step=batch.step,
+        epoch=batch.epoch,
+        count=batch.count * times,
+        content=content,
+        parameters=None if batch.parameters is None else batch.parameters.select(places),
+        windows=None if batch.windows is None else batch.windows[places],
+    )
 
 
 def _kept_bytes(rig: Rig, batch: HostBatch) -> int:

@@ -22,7 +22,7 @@ DUEL_SHARE = 0.45
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 90 s to 5 minutes, 1% of the planned training in between."""
+    """Counts from its making. ``auto`` is 90 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock

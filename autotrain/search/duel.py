@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autotrain.engine.rig import Rig
 from autotrain.measure.burst import BurstOptions, discard, run_window
@@ -72,7 +72,7 @@ class Contender:
             discard(self._drive, 1 if frozen or not self._drive.stock else 2 * self._drive.stock)
             images, seconds, steps = 0, 0.0, 0
             while steps < self._least_steps or seconds < self._window.window_s:
-                window = run_window(self._drive, replace(self._window, window_s=0.0), self._clock)
+                window = run_window(self._drive, self._window, self._clock)
                 images, seconds, steps = images + window.images, seconds + window.wall_s, steps + window.steps
         self._drive.losses.clear()
         loader.pause()

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autotrain.errors import CandidateError
+from autotrain.errors import AutotrainError, CandidateError
 
 
 @contextmanager
 def candidate() -> Iterator[None]:
-    """Turn torch's own errors (a kernel that is missing, a full /dev/shm) into one line about the candidate.
+    """Turn errors of torch (a missing kernel, a full /dev/shm) and of the user's code into a line about the candidate.
 
     Raises:
-        CandidateError: in place of any RuntimeError.
+        CandidateError: in place of any error that is not autotrain's own.
     """
     try:
         yield
-    except RuntimeError as problem:
+    except AutotrainError:
+        raise
+    except Exception as problem:
         lines = str(problem).strip().splitlines() or [type(problem).__name__]
         raise CandidateError(lines[0]) from problem

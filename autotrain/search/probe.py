@@ -156,7 +156,10 @@ class Prober:
 
     def _open_study(self) -> Study:
         """Open the study before anything is measured; one of other choices or another default is another study."""
-        facts = self.space.default.as_dict(), [(name, entry.allowed) for name, entry in self.space.choices.items()]
+        task = self.workload.task
+        own = [getattr(entry, "__qualname__", type(entry).__qualname__) for entry in (task.step, task.collate)]
+        choices = [(name, entry.allowed) for name, entry in self.space.choices.items()]
+        facts = self.space.default.as_dict(), choices, self.workload.source.name, own
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
         name = f"{self.session.job.fingerprint}-{self.session.machine.fingerprint}-{digest}"
         return Study(self.space, seed=self.workload.seed, path=self.options.study, name=name)
@@ -311,11 +314,9 @@ class Prober:
             for settings in without_each(leader.settings, self.space.default, self.workload).values():
                 if self.budget.search_left_s <= -0.1 * self.budget.total_s:
                     return
-                self.recorder.full(
-                    settings,
-                    options=SCREENING,
-                    predicted=predict(self.session, settings),
-                )
+                failed = any(entry.settings == settings and not entry.pruned for entry in self.session.failures)
+                if not failed and illegal(settings, self.workload, self.machine) is None:
+                    self.recorder.full(settings, predicted=predict(self.session, settings))
 
     def _policy(self) -> None:
         """Where the strength is left open: the strongest policy that costs little, at its best placement."""
@@ -329,6 +330,8 @@ class Prober:
         default = canonical(replace(self.space.default, augmentation=chosen.augmentation), self.workload)
         self.space = replace(self.space, default=default, members=(default, chosen))
         self.recorder.note(default=default)
+        self.recorder.compute(default)
+        self.recorder.loading(default)
         for settings in (default, chosen):
             self.recorder.full(settings)
 

@@ -68,10 +68,28 @@ def test_mean_squared_error_takes_outputs_with_a_column(make: Make) -> None:
 
 
 def test_a_loss_of_the_users_is_used(make: Make) -> None:
-    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(outputs, labels, label_smoothing=0.1)
+
     workload = make(loss=loss)
     assert workload.loss is loss
+    assert workload.loss_name == "loss"
+
+
+def test_a_loss_module_is_copied_so_that_its_buffers_stay_the_users(make: Make) -> None:
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    workload = make(loss=loss)
+    assert isinstance(workload.loss, nn.CrossEntropyLoss)
+    assert workload.loss is not loss
+    assert torch.equal(workload.loss.weight, loss.weight)
+    assert workload.loss.weight.data_ptr() != loss.weight.data_ptr()
     assert workload.loss_name == "CrossEntropyLoss"
+
+
+@pytest.mark.usefixtures("own_draws")
+def test_a_loss_with_parameters_is_refused_with_a_remedy(make: Make) -> None:
+    with pytest.raises(TaskError, match="make it part of the model"):
+        make(loss=nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(("length", "size"), [(12, 1), (80, 10), (512, 64), (5000, 64), (2, 1)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from autotrain.engine.lease import ModelLease, OptimizerLease, move_state, restore_strides
+from autotrain.engine.lease import ModelLease, OptimizerLease, lay_out_state, move_state, restore_strides
 
 CPU = torch.device("cpu")
 IMAGES = torch.linspace(-1, 1, 4 * 3 * 8 * 8).view(4, 3, 8, 8)
@@ -287,3 +287,19 @@ def test_strides_are_restored_with_the_values_of_then(tiny_model: Callable[..., 
     assert {name: value.stride() for name, value in model.state_dict().items()} == before
     assert same(copy_of(model), trained)
     assert model[1].weight.data_ptr() == pointer  # what was laid out right is not copied
+
+
+@pytest.mark.usefixtures("own_draws")
+def test_the_optimizers_state_is_laid_out_as_its_parameters_are() -> None:
+    model = nn.Conv2d(4, 4, 3)
+    restore = restore_strides(model)
+    model.to(memory_format=torch.channels_last)
+    optimizer = momentum(model)
+    step(model, optimizer, torch.ones(2, 4, 8, 8))
+    state = optimizer.state[model.weight]
+    before = state["momentum_buffer"].clone()
+    assert state["momentum_buffer"].stride() != (36, 9, 3, 1)
+    restore()
+    lay_out_state(optimizer)
+    assert state["momentum_buffer"].stride() == model.weight.stride() == (36, 9, 3, 1)
+    assert torch.equal(state["momentum_buffer"], before)
