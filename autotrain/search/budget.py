@@ -8,7 +8,7 @@ from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
 from autotrain.schedules.time import Unit, parse_time
 
-LEAST_S, MOST_S = 90.0, 300.0
+LEAST_S, MOST_S = 75.0, 300.0
 """Range of the automatic budget, in seconds."""
 
 SHARE = 0.01
@@ -22,7 +22,7 @@ DUEL_SHARE = 0.45
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 90 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
+    """Counts from its making. ``auto`` is 75 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock

@@ -32,7 +32,7 @@ def test_anything_else_is_refused_with_a_word_about_the_budget(text):
 @pytest.mark.parametrize(
     ("training_s", "step_s", "total_s"),
     [
-        (60, 0.01, 90),  # a short training: the least
+        (60, 0.01, 75),  # a short training: the least
         (10_000, 0.01, 100),  # 1% of it
         (1_000_000, 0.01, 300),  # a week: the most
         (60, 2.0, 160),  # slow steps need more time
