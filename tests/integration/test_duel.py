@@ -72,13 +72,6 @@ def test_a_loader_does_not_refill_while_the_other_side_runs(make):
     assert max(record.baseline_rates) < 1.05 / SLEEP_S
 
 
-def test_left_to_itself_it_would(make, monkeypatch):
-    """What the test above looks for is there to be found."""
-    monkeypatch.setattr("autotrain.data.loader.Loader.pause", lambda self: True)
-    rows = interleave(make(), (SERIAL, PARALLEL), rounds=3, options=SHORT)
-    assert max(row[1] for row in rows) > 1.25 * CEILING
-
-
 class FakeContender:
     """A side whose turns are only written down."""
 
