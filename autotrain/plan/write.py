@@ -58,7 +58,7 @@ def write_plan(settings: Settings, *, evidence: Evidence, provenance: Provenance
 
 def rounded(number: float) -> float:
     """Return ``number`` with the significant digits that a plan keeps; rounding twice changes nothing."""
-    return float(f"{number:.{DIGITS}g}")
+    return float(f"{number:.{DIGITS}g}") + 0.0  # a zero without a sign: YAML would read -0 back as 0
 
 
 def _top(seed: int) -> CommentedMap:
