@@ -72,6 +72,29 @@ def test_a_loader_does_not_refill_while_the_other_side_runs(make):
     assert max(record.baseline_rates) < 1.05 / SLEEP_S
 
 
+def stock_s(rig: Rig, *, pause: bool) -> float:
+    """Return the seconds in which a loader hands over twice its stock after a rest in which it could have refilled."""
+    loader, stock = rig.input.loader, rig.input.stock
+    for _ in range(2 * stock):
+        next(loader)
+    if pause:
+        loader.pause()
+    time.sleep(0.5)  # more than the 0.26 s that refilling takes
+    loader.resume()
+    started = time.monotonic()
+    for _ in range(2 * stock):
+        next(loader)
+    return time.monotonic() - started
+
+
+def test_left_to_itself_it_would(make):
+    """What the test above looks for is there to be found: a stock filled in a rest halves the time of the next turn."""
+    with Rig(make(), PARALLEL) as rig:
+        left = min(stock_s(rig, pause=False) for _ in range(3))
+        frozen = min(stock_s(rig, pause=True) for _ in range(3))
+    assert left < 0.75 * frozen
+
+
 class FakeContender:
     """A side whose turns are only written down."""
 
