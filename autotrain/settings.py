@@ -21,16 +21,29 @@ class Settings:
     """Layout of images and weights: contiguous (NCHW) or channels_last (NHWC)."""
 
     augmentation: str = "none"
-    """Policy that every training image goes through: none, flip, crop, trivial or rand."""
+    """Policy that every training image goes through: none, flip, crop, trivial, rand, auto or augmix."""
 
     placement: str = "worker"
     """Where the policy's pixel work happens: per image in a loader worker, or per batch on the device."""
 
+    decoder: str = "pillow"
+    """What decodes image files: pillow, torchvision, simplejpeg, dali, nvjpeg (CUDA), pillow_simd; with ``_draft`` or
+    ``_scaled`` at the end JPEGs are decoded at a half, a quarter or an eighth where the crop allows."""
+
+    resize: str = "pillow"
+    """What resizes crops, bilinear and antialiased: pillow or torch."""
+
+    cache: str = "none"
+    """Where decoded images (or what else does not depend on chance) are kept: none, ram or disk."""
+
     threads: int = 0
     """Intra-op threads of the training process; 0 leaves torch's own count."""
 
+    loader: str = "processes"
+    """What loads batches: worker processes, or threads of the training process; without effect at 0 workers."""
+
     workers: int = 0
-    """Loader processes; 0 loads in the training process."""
+    """Loader processes or threads; 0 loads in the training process, between the steps."""
 
     prefetch: int = 2
     """Batches that each worker keeps ready; without effect at 0 workers."""

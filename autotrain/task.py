@@ -48,11 +48,23 @@ class Task:
     """Side of the square images that the model sees, in pixels; the images' own where they agree, else 224."""
 
     augmentation: str | None = None
-    """Policy for training images (none, flip, crop, trivial, rand), or ``"auto"``: the strongest that costs at most
+    """Policy for training images (none, flip, crop, trivial, rand, autoaugment, augmix), or ``"auto"``: the strongest that costs at most
     ``allowance``. Where None, image folders get crop, every other dataset none."""
 
     allowance: float = 0.05
     """Share of the images/s without augmentation that ``"auto"`` may give up for a stronger policy."""
+
+    color_jitter: Sequence[float] | None = None
+    """Brightness, contrast, saturation and hue by which colours vary, such as ``(0.4, 0.4, 0.4, 0.1)``; None: not."""
+
+    erasing: float = 0.0
+    """Chance that a rectangle of a training image is filled with the mean colour."""
+
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which pairs of images, and their losses, are mixed; 0: not."""
+
+    cutmix: float = 0.0
+    """The same for rectangles of one image in the other; with both, each batch gets one of the two."""
 
     mean: Sequence[float] | None = None
     """Mean per channel of images scaled to 0..1; ImageNet's where None and there are three channels, else 0.5."""
@@ -77,6 +89,9 @@ class Task:
 
     device: str | None = None
     """Where to train: ``cuda``, ``cuda:1``, ``cpu``, ``mps``; the first CUDA device where None and there is one."""
+
+    cache_dir: str | Path | None = None
+    """Folder in which decoded images may be kept for later trainings too; nothing is kept on disk where None."""
 
     settings: Settings = Settings()
     """How the job runs today; what the probe compares with. PyTorch's own defaults where not given."""

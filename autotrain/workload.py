@@ -6,15 +6,21 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from autotrain.augment.extras import Extras
 from autotrain.augment.policy import POLICIES, policy
+from autotrain.data.batch import MixedLabels
+from autotrain.data.caching import Content, WarmSets, cache_problem, checked_directory
 from autotrain.data.reader import Recipe
 from autotrain.data.source import (
     FolderSource,
@@ -25,10 +31,14 @@ from autotrain.data.source import (
     square_side,
 )
 from autotrain.data.stream import Stream, seeded
+from autotrain.data.transformed import TransformedSource
+from autotrain.decode.decoder import decoder, full_name
 from autotrain.errors import DataError, ScheduleError, TaskError, UnsupportedError
 from autotrain.schedules.schedule import Schedule, parse_schedule
 from autotrain.schedules.time import Time, Unit, parse_time, to_steps
+from autotrain.settings import Settings
 from autotrain.task import Task
+from autotrain.transforms.pipeline import Pipeline
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per channel, as in torchvision's reference training scripts."""
@@ -67,10 +77,22 @@ class Workload:
     augmentation: str
     """Policy of the default settings."""
 
+    extras: Extras
+    """Jitter, erasing and mixing beside the policy."""
+
+    encoded: bool
+    """Whether the source gives image files as bytes, so that any decoder can be used on them."""
+
+    cache_dir: Path | None
+    """Where caches on disk may lie."""
+
     device: torch.device
     duration: Time
     schedule: Schedule
     """What moves the learning rate."""
+
+    warm: WarmSets | None = None
+    """Filled caches of a part of the samples, while a probe measures; None in a training."""
 
     @property
     def model(self) -> nn.Module:
@@ -92,21 +114,73 @@ class Workload:
         """Whether all images have one size by construction, so that crops can be cut on the device."""
         return isinstance(self.source, TensorSource) and self.augmentable
 
-    def stream(self) -> Stream:
-        """Return the stream of training batches."""
-        return Stream(len(self.source), self.batch_size, seed=self.seed, sampler=self.task.sampler)
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """Levels per channel that erased parts get: the mean that is subtracted."""
+        return tuple(round(255 * min(max(entry, 0.0), 1.0)) for entry in self.mean)
+
+    @property
+    def movable(self) -> bool:
+        """Whether the dataset has transforms of its own whose tail can move to the device."""
+        return self.pipeline is not None and self.pipeline.suffix is not None
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The dataset's own transforms, where they are understood."""
+        if isinstance(self.source, TransformedSource) and self.task.collate is None:
+            return self.source.pipeline
+        return None
+
+    @property
+    def cache_problem(self) -> str | None:
+        """Why nothing can be cached, None where something can."""
+        if self.task.collate is not None:
+            return "with a collation of your own, samples stay as the dataset gives them"
+        return cache_problem(self.source)
+
+    def takes_windows(self, settings: Settings) -> bool:
+        """Tell whether crops are cut and resized by autotrain, so that decoder and kernel may be others for them."""
+        if self.pipeline is None:
+            return self.augmentable and not self.uniform
+        within = self.movable and self.pipeline.geometry is not None
+        return within and settings.placement == "device" and settings.cache == Settings().cache
+
+    def content(self, settings: Settings) -> Content:
+        """Return what a cache keeps under settings; decoders that agree to the last bit are one."""
+        name = full_name(settings.decoder)
+        whole = self.pipeline is not None or policy(settings.augmentation).crops
+        return Content(
+            source=self.source,
+            channels=self.channels or 3,
+            size=None if whole else self.image_size,
+            decoder="pillow" if decoder(name).exact else name,
+            kernel="pillow" if whole else settings.resize,
+        )
+
+    def loss_of(self, outputs: Any, labels: Any) -> torch.Tensor:
+        """Return the loss of outputs; of images that were mixed, the losses mixed by the same shares."""
+        if not isinstance(labels, MixedLabels):
+            return self.loss(outputs, labels)
+        own, other = self.loss(outputs, labels.labels), self.loss(outputs, labels.others)
+        return labels.share * own + (1.0 - labels.share) * other
+
+    def stream(self, *, subset: NDArray[np.int64] | None = None) -> Stream:
+        """Return the stream of training batches; ``subset`` stands in for the whole dataset."""
+        return Stream(len(self.source), self.batch_size, seed=self.seed, sampler=self.task.sampler, subset=subset)
 
     def recipe(self, augmentation: str) -> Recipe:
         """Return what is done to the images under a policy."""
         return Recipe(
             seed=self.seed,
             policy=policy(augmentation),
+            extras=self.extras,
             image_size=self.image_size,
             channels=self.channels,
+            fill=self.fill,
             collate=self.task.collate,
         )
 
-    def make_optimizer(self, parameters: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the user's optimizer, or one made by the user's function, or AdamW(lr=1e-3).
 
         Raises:
@@ -114,7 +188,7 @@ class Workload:
         """
         wanted = self.task.optimizer
         if wanted is None:
-            return torch.optim.AdamW(parameters, lr=1e-3, **options)
+            return torch.optim.AdamW(parameters, lr=1e-3)
         if isinstance(wanted, Optimizer):
             return wanted
         try:
@@ -138,6 +212,7 @@ class Workload:
             self.image_size,
             self.channels,
             self.loss_name,
+            self.extras,
             type(self.task.optimizer).__name__,
             self.device.type,
         )
@@ -172,6 +247,9 @@ def prepare_workload(task: Task) -> Workload:
     channels = _channels(first[0]) if images else 0
     size = _image_size(task, source) if images else None
     mean, std = _statistics(task, channels)
+    suffix = source.pipeline.suffix if isinstance(source, TransformedSource) and task.collate is None else None
+    if suffix is not None:
+        mean, std = suffix.mean, suffix.std
     workload = Workload(
         task=task,
         source=source,
@@ -184,6 +262,9 @@ def prepare_workload(task: Task) -> Workload:
         mean=mean,
         std=std,
         augmentation=_augmentation(task, source, images),
+        extras=_extras(task, source, images),
+        encoded=task.collate is None and _is_encoded(source),
+        cache_dir=checked_directory(task.cache_dir),
         device=_device(task.device),
         duration=parse_time(task.duration),
         schedule=task.schedule if isinstance(task.schedule, Schedule) else parse_schedule(str(task.schedule)),
@@ -304,6 +385,33 @@ def _augmentation(task: Task, source: Source, images: bool) -> str:
     return name
 
 
+def _extras(task: Task, source: Source, images: bool) -> Extras:
+    jitter = None if task.color_jitter is None else tuple(task.color_jitter)
+    extras = Extras(color_jitter=jitter, erasing=task.erasing, mixup=task.mixup, cutmix=task.cutmix)  # type: ignore[arg-type]
+    if not (extras.per_sample or extras.mixes):
+        return extras
+    names = ("color_jitter", "erasing", "mixup", "cutmix")
+    wanted = ", ".join(name for name in names if getattr(extras, name))
+    if not images:
+        raise TaskError(
+            f"{wanted}: needs images as PIL, uint8 arrays or uint8 tensors; {source.name} gives samples that were "
+            "transformed already. Do it in the dataset's transforms, or take those out of the dataset"
+        )
+    if extras.mixes and task.step is not None:
+        raise TaskError(
+            f"{wanted}: mixes the losses of two labels, which a step of your own does not do. "
+            "Mix in your step, or give loss= in its place"
+        )
+    return extras
+
+
+def _is_encoded(source: Source) -> bool:
+    try:
+        return source.encoded(0) is not None
+    except OSError:
+        return False
+
+
 def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -369,6 +477,7 @@ def check_fit(workload: Workload, outputs: Any, labels: Any) -> None:
     Raises:
         TaskError: they do not; the message names shapes and classes.
     """
+    labels = labels.labels if isinstance(labels, MixedLabels) else labels
     if not (isinstance(outputs, torch.Tensor) and isinstance(labels, torch.Tensor)):
         return
     if workload.loss is not functional.cross_entropy or labels.is_floating_point():

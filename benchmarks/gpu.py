@@ -136,10 +136,7 @@ def augmentation(table: list[str], missed: list[str]) -> dict[str, Any]:
         theirs = rate(lambda _, rival=rival: rival(floats))
         started = perf_counter()
         for place in range(64):
-            parameters = drawn[0]
-            apply_sample(
-                images[place], bool(parameters.flip[place]), parameters.operators[place], parameters.magnitudes[place]
-            )
+            apply_sample(images[place], drawn[0], place)
         worker = 64 / (perf_counter() - started)
         rates[name] = {"device": ours, "kornia": theirs, "worker": worker}
         table.append(

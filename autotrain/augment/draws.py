@@ -29,6 +29,12 @@ class Purpose(IntEnum):
     """Seeds of per-sample transforms that are not ours."""
     BATCH = 4
     """Draws that belong to a whole batch, such as mixup; the position is the global step."""
+    CHAINS = 5
+    """AugMix's chains of operators and their weights."""
+    JITTER = 6
+    """Colour jitter."""
+    ERASING = 7
+    """Erased rectangles."""
 
 
 def uniforms(seed: int, epoch: int, positions: NDArray[np.int64], *, count: int, purpose: int) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ _SCALE = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
 _LOG_RATIO = (math.log(_RATIO[0]), math.log(_RATIO[1]))
+_ERASED_SCALE = (0.02, 0.33)
+_LOG_ERASED_RATIO = (math.log(0.3), math.log(3.3))
 _EVALUATION_SHARE = 224 / 256
 _CHUNK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 """Memory that the float32 images of one step of ``resize_batch`` may take."""
@@ -51,6 +53,29 @@ def crop_window(uniforms_row: NDArray[np.float64], height: int, width: int) -> W
     elif width > _RATIO[1] * height:
         wide = round(height * _RATIO[1])
     return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def erased_window(uniforms_row: NDArray[np.float64], height: int, width: int) -> Window | None:
+    """Return top, left, height and width of what is erased of an image ``height`` by ``width``; None where nothing is.
+
+    Its area is 2 to 33% of the image, its aspect ratio (height over width) 0.3 to 3.3 (log-uniform); of ten tries the
+    first that is smaller than the image: ``RandomErasing`` of torchvision, after Zhong et al., AAAI 2020.
+
+    Args:
+        uniforms_row: a row of ``Erasing.rectangles``, float64 ``(22,)`` in [0, 1), in the order that ``crop_window``
+            has.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+    """
+    drawn: list[float] = uniforms_row.tolist()
+    area, low, high = height * width, *_LOG_ERASED_RATIO
+    for index in range(0, 2 * _TRIES, 2):
+        target = area * (_ERASED_SCALE[0] + (_ERASED_SCALE[1] - _ERASED_SCALE[0]) * drawn[index])
+        ratio = math.exp(low + (high - low) * drawn[index + 1])
+        tall, wide = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if tall < height and wide < width:
+            return int(drawn[-2] * (height - tall + 1)), int(drawn[-1] * (width - wide + 1)), tall, wide
+    return None
 
 
 def center_window(height: int, width: int, size: int) -> Window:

@@ -1,7 +1,7 @@
 """The operators that policies draw: each one's meaning in one place, for one image and for a batch.
 
-The definitions (units, signs, centres, rounding) are those of torchvision's ``TrivialAugmentWide`` and ``RandAugment``
-on uint8 tensors.
+The definitions (units, signs, centres, rounding) are those of torchvision's policies and of its ``ColorJitter`` on
+uint8 tensors.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from autotrain.augment import pixels, warp
+from autotrain.augment.bilinear import warp_smoothly, warp_smoothly_batch
+from autotrain.augment.hue import hue
 
 COEFFICIENTS = 6
 """Numbers per image that ``Operator.coefficients`` gives to ``Operator.batch``."""
@@ -58,6 +60,19 @@ class Affine(Operator):
     def batch(self, images: Tensor, coefficients: Tensor) -> Tensor:
         """Warp each image by its own matrix."""
         return warp.warp_batch(images, coefficients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmoothAffine(Affine):
+    """Moves pixels and interpolates between them; see ``bilinear``."""
+
+    def sample(self, image: Tensor, magnitude: float) -> Tensor:
+        """Warp one image."""
+        return warp_smoothly(image, self.matrix(magnitude, image.shape[1], image.shape[2]))
+
+    def batch(self, images: Tensor, coefficients: Tensor) -> Tensor:
+        """Warp each image by its own matrix."""
+        return warp_smoothly_batch(images, coefficients)
 
 
 def _nothing(images: Tensor) -> None:
@@ -139,6 +154,10 @@ def _affine(name: str, matrix: Callable[[float, int, int], warp.Matrix]) -> Oper
     return Affine(name=name, kind="affine", matrix=matrix)
 
 
+def _smooth(name: str, matrix: Callable[[float, int, int], warp.Matrix]) -> Operator:
+    return SmoothAffine(name=name, kind="bilinear", matrix=matrix)
+
+
 OPERATORS: tuple[Operator, ...] = (
     Operator(name="Identity"),
     _affine("ShearX", warp.shear_x),
@@ -156,5 +175,10 @@ OPERATORS: tuple[Operator, ...] = (
     _pointwise("Equalize", pixels.equalize, measure=pixels.histograms_of, measure_batch=pixels.histograms),
     _affine("TranslateXRelative", warp.translate_x_relative),
     _affine("TranslateYRelative", warp.translate_y_relative),
+    _pointwise("Invert", pixels.invert),
+    Filter(name="Hue", kind="Hue", blend=hue),
+    _smooth("ShearXBilinear", warp.shear_x),
+    _smooth("ShearYBilinear", warp.shear_y),
+    _smooth("RotateBilinear", warp.rotate),
 )
 """Every operator, at the index that ``space.Op`` gives it."""

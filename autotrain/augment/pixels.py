@@ -39,6 +39,11 @@ def solarize(levels: Array, magnitude: Any, measured: Any) -> Array:  # noqa: AR
     return levels + (255.0 - 2.0 * levels) * (levels >= 255.0 * magnitude)
 
 
+def invert(levels: Array, magnitude: Any, measured: Any) -> Array:  # noqa: ARG001
+    """Turn the scale around; the term of 0 gives the table a row per image."""
+    return 255.0 - levels + 0.0 * magnitude
+
+
 def auto_contrast(levels: Array, magnitude: Any, measured: Any) -> Array:  # noqa: ARG001
     """Stretch each channel from its lowest and highest level (``measured``) to 0 and 255; a flat channel stays."""
     low, high = measured

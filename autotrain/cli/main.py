@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from autotrain import __version__
+from autotrain.cli.cache import cache
 from autotrain.cli.fit import FitOptions, fit
 from autotrain.cli.options import INTERRUPTED, Interruption, command
 from autotrain.cli.probe import ProbeOptions, probe
+from autotrain.cli.simd import simd
 from autotrain.errors import AutotrainError
 from autotrain.installation import check_installation
 
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 app.command("probe", short_help="Measure, search, prove; write the plan.")(command(ProbeOptions, probe))
 app.command("fit", short_help="Train with a plan, or probe first.")(command(FitOptions, fit))
+app.command("cache", short_help="List or remove disk caches of samples.")(cache)
+app.command("simd", short_help="Build Pillow-SIMD, a faster decoder.")(simd)
 
 
 def _version(wanted: bool) -> None:

@@ -35,6 +35,7 @@ _TARGET = (
     "A file without a name is searched for 'task', then for its only Task."
 )
 _DATA = "Image folder (one folder per class; or train/ and val/ with such folders), or a torchvision data set's name."
+_JITTER = "By how much brightness, contrast, saturation and hue vary, such as 0.4,0.4,0.4,0.1."
 _FIX = "A setting that stays as given, such as precision=fp32; may be repeated."
 
 
@@ -52,7 +53,12 @@ class Options:
     batch_size: Annotated[int | None, _opt("Images per optimizer step.", min=1)] = None
     duration: Annotated[str | None, _opt("Length of the training, such as 5ep, 1000step or 30min.")] = None
     lr: Annotated[float | None, _opt("Learning rate of the AdamW that is used without an optimizer in TARGET.")] = None
-    augment: Annotated[str | None, _opt("none, flip, crop, trivial or rand; auto: the strongest at 5% cost.")] = None
+    augment: Annotated[str | None, _opt("none, flip, crop, trivial, rand, autoaugment or augmix; auto: the strongest at 5% cost.")] = None
+    color_jitter: Annotated[str | None, _opt(_JITTER, metavar="B,C,S,H")] = None
+    erasing: Annotated[float | None, _opt("Chance that a rectangle of a training image is erased.")] = None
+    mixup: Annotated[float | None, _opt("Alpha of mixup: pairs of images are mixed; 0: not.")] = None
+    cutmix: Annotated[float | None, _opt("Alpha of CutMix: rectangles of images are swapped in; 0: not.")] = None
+    cache_dir: Annotated[Path | None, _opt("Folder in which decoded images may be kept from run to run.")] = None
     seed: Annotated[int | None, _opt("Determines image order, random draws and --model's weights.", min=0)] = None
     device: Annotated[str | None, _opt("cpu, cuda, cuda:1 or mps; the first CUDA device if there is one.")] = None
     budget: Annotated[str, _opt("How long the probe may take, such as 90s; auto: by the training's length.")] = "auto"

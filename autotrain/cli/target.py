@@ -51,11 +51,31 @@ def _changes(options: Options) -> dict[str, Any]:
         "seed": options.seed,
         "device": options.device,
         "augmentation": options.augment,
+        "color_jitter": None if options.color_jitter is None else jitter(options.color_jitter),
+        "erasing": options.erasing,
+        "mixup": options.mixup,
+        "cutmix": options.cutmix,
+        "cache_dir": options.cache_dir,
         "validation": options.validation,
         "optimizer": None if options.lr is None else adamw(options.lr),
     }
     known = {entry.name for entry in fields(Task)}
     return {name: value for name, value in changes.items() if value is not None and name in known}
+
+
+def jitter(text: str) -> tuple[float, ...]:
+    """Read the four numbers of ``--color-jitter``.
+
+    Raises:
+        TaskError: they are not four numbers; the task checks their ranges.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as problem:
+        raise TaskError(f"--color-jitter {text}: not numbers. Give four, such as 0.4,0.4,0.4,0.1") from problem
+    if len(numbers) != 4:
+        raise TaskError(f"--color-jitter {text}: {len(numbers)} numbers. Give four, such as 0.4,0.4,0.4,0.1")
+    return numbers
 
 
 def adamw(lr: float) -> Callable[..., Any]:

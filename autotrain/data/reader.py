@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from autotrain import errors
 from autotrain.augment.draws import sample_seeds
+from autotrain.augment.extras import Extras
 from autotrain.augment.geometry import center_window, crop_window, resize_batch
+from autotrain.augment.mixing import Mixing, draw_mixing, mix, partners
 from autotrain.augment.policy import Parameters, Policy
 from autotrain.augment.sample import apply_sample
-from autotrain.data.source import Source, TensorSource, collate_samples, image_size, is_image_pair, read_sample
+from autotrain.cache.cache import Cache
+from autotrain.data.batch import Failure, HostBatch, mixed_labels
+from autotrain.data.images import ImageReader
+from autotrain.data.source import Source, TensorSource, collate_samples, read_sample
 from autotrain.data.stream import Ticket, seed_generators, seeded
-
-
-@dataclass(slots=True, kw_only=True)
-class HostBatch:
-    """One batch in host memory, on its way to the device."""
-
-    step: int
-    """The step that it is for."""
-
-    epoch: int
-    """The epoch of that step."""
-
-    count: int
-    """Samples in it."""
-
-    content: Any
-    """``(images, labels)`` for image sources: uint8, (n, channels, height, width); else what the collation gave."""
-
-    parameters: Parameters | None = None
-    """What remains to be done to the images on the device."""
-
-    windows: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    """Crop windows (top, left, height, width) still to be cut on the device, shape (n, 4)."""
-
-    def pin_memory(self) -> HostBatch:
-        """Move the content to page-locked memory; called by torch's loader."""
-        from torch.utils.data._utils.pin_memory import pin_memory
-
-        self.content = pin_memory(self.content)
-        return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """An error of autotrain's on its way from a worker to the training process, without a worker's traceback."""
-
-    kind: str
-    message: str
-
-    def error(self) -> errors.AutotrainError:
-        """Return the error that the worker met."""
-        kind: type[errors.AutotrainError] = getattr(errors, self.kind)
-        return kind(self.message)
+from autotrain.data.transformed import StagedReader, TransformedSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +35,35 @@ class Recipe:
     policy: Policy
     """Augmentation; ``none`` when evaluating."""
 
+    extras: Extras = Extras()
+    """Jitter, erasing and mixing beside the policy."""
+
     image_size: int | None = None
     """Side of the images in pixels; None leaves samples as they are."""
 
     channels: int = 3
     """Channels that images are given: 1 keeps greyscale, 3 makes RGB."""
 
+    fill: tuple[int, ...] = ()
+    """Levels per channel that erased parts are filled with."""
+
     collate: Any = None
     """The user's own collation, which also means that samples stay untouched."""
+
+    def draw(self, ticket: Ticket) -> Parameters:
+        """Return what is done to each sample of a ticket."""
+        drawn = self.policy.draw(self.seed, ticket.epoch, ticket.positions)
+        if not self.extras.per_sample:
+            return drawn
+        return self.extras.extend(drawn, seed=self.seed, epoch=ticket.epoch, positions=ticket.positions)
+
+    def draw_mixing(self, ticket: Ticket) -> Mixing | None:
+        """Return how the images of a ticket are mixed with each other, None where they are not."""
+        return draw_mixing(self.extras, seed=self.seed, epoch=ticket.epoch, step=ticket.step)
+
+
+ON_DEVICE = "nvjpeg"
+"""The decoder that needs the files on the device, and leaves all pixel work there."""
 
 
 class Reader(Dataset[HostBatch | Failure]):
@@ -92,12 +73,36 @@ class Reader(Dataset[HostBatch | Failure]):
         source: where the samples come from.
         recipe: what is done to them.
         on_device: leave the policy's pixel work to the device.
+        decoder: name of what decodes image files.
+        kernel: what resizes crops: ``pillow`` or ``torch``.
+        cache: keeps what does not depend on chance; None keeps nothing.
     """
 
-    def __init__(self, source: Source, recipe: Recipe, *, on_device: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        recipe: Recipe,
+        *,
+        on_device: bool = False,
+        decoder: str = "pillow",
+        kernel: str = "pillow",
+        cache: Cache | None = None,
+    ) -> None:
         self.source = source
         self.recipe = recipe
-        self.on_device = on_device
+        self.on_device = on_device or decoder == ON_DEVICE
+        self._packs = decoder == ON_DEVICE
+        self._images: ImageReader | None = None
+        self._staged = StagedReader(on_device=on_device, decoder_name=decoder, kernel=kernel, cache=cache)
+        if source.images and recipe.collate is None and recipe.image_size is not None:
+            self._images = ImageReader(
+                size=recipe.image_size,
+                channels=recipe.channels,
+                crops=recipe.policy.crops,
+                decoder_name=decoder,
+                kernel=kernel,
+                cache=cache,
+            )
 
     def __getitem__(self, ticket: Ticket) -> HostBatch | Failure:
         if get_worker_info() is None:
@@ -117,16 +122,33 @@ class Reader(Dataset[HostBatch | Failure]):
             DataError: a sample cannot be read or does not fit the others.
         """
         if self.recipe.collate is not None or not self.source.images:
+            if isinstance(self.source, TransformedSource) and not self._staged.idle:
+                return self._in_stages(self.source, ticket)
             return self._foreign(ticket)
-        parameters = self.recipe.policy.draw(self.recipe.seed, ticket.epoch, ticket.positions)
+        parameters = self.recipe.draw(ticket)
         if isinstance(self.source, TensorSource):
             return self._tensors(ticket, parameters)
-        return self._images(ticket, parameters)
+        return self._pictures(ticket, parameters)
 
     def _foreign(self, ticket: Ticket) -> HostBatch:
         if isinstance(self.source, TensorSource) and self.recipe.collate is None:
             return _batch(ticket, self.source.batch(ticket.indices))
         return _batch(ticket, self._collated(self._samples(ticket)))
+
+    def _in_stages(self, source: TransformedSource, ticket: Ticket) -> HostBatch:
+        """Load samples of a dataset with transforms that are understood, the tail of them left to the device or not."""
+        samples: list[Any] = []
+        for index, seed in zip(ticket.indices.tolist(), self._seeds(ticket) or (), strict=True):
+            seed_generators(seed)
+            samples.append(self._staged.head(source, index) if self.on_device else self._staged.whole(source, index))
+        if not self.on_device:
+            return _batch(ticket, self._collated(samples))
+        suffix = source.pipeline.suffix
+        assert suffix is not None
+        rows = [row for _, _, row in samples]
+        images = _stacked([levels for levels, _, _ in samples], source)
+        labels = _labels([label for _, label, _ in samples])
+        return _batch(ticket, [images, labels], parameters=suffix.stack(rows), erased=suffix.erased(rows))
 
     def _collated(self, samples: list[Any]) -> Any:
         if self.recipe.collate is None:
@@ -140,14 +162,20 @@ class Reader(Dataset[HostBatch | Failure]):
             ) from problem
 
     def _samples(self, ticket: Ticket) -> list[Any]:
-        if self.source.pure:
-            return [read_sample(self.source, index) for index in ticket.indices.tolist()]
+        seeds = self._seeds(ticket)
         samples = []
-        seeds = sample_seeds(self.recipe.seed, ticket.epoch, ticket.positions).tolist()
-        for index, seed in zip(ticket.indices.tolist(), seeds, strict=True):
-            seed_generators(seed)
+        for place, index in enumerate(ticket.indices.tolist()):
+            if seeds is not None:
+                seed_generators(seeds[place])
             samples.append(read_sample(self.source, index))
         return samples
+
+    def _seeds(self, ticket: Ticket) -> list[int] | None:
+        """Return a seed per sample for datasets that may draw random numbers, else None."""
+        if self.source.pure:
+            return None
+        seeds: list[int] = sample_seeds(self.recipe.seed, ticket.epoch, ticket.positions).tolist()
+        return seeds
 
     def _tensors(self, ticket: Ticket, parameters: Parameters) -> HostBatch:
         source = self.source
@@ -155,17 +183,15 @@ class Reader(Dataset[HostBatch | Failure]):
         images, labels = source.batch(ticket.indices)
         windows = self._uniform_windows(images, parameters)
         if self.on_device:
-            return _batch(ticket, (images, labels), parameters=parameters, windows=windows)
+            return self._finished(ticket, images, labels, parameters=parameters, windows=windows)
         if windows is not None:
             assert self.recipe.image_size is not None
             images = resize_batch(images, windows, self.recipe.image_size)
         for place in range(len(images)):
-            images[place] = _augmented(images[place], parameters, place)
-        return _batch(ticket, (images, labels))
+            images[place] = self._augmented(images[place], parameters, place)
+        return self._finished(ticket, images, labels)
 
-    def _uniform_windows(
-        self, images: torch.Tensor, parameters: Parameters
-    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    def _uniform_windows(self, images: torch.Tensor, parameters: Parameters) -> NDArray[np.int64] | None:
         height, width = images.shape[-2:]
         size = self.recipe.image_size or height
         if self.recipe.policy.crops:
@@ -176,81 +202,45 @@ class Reader(Dataset[HostBatch | Failure]):
             return None
         return np.asarray(rows, dtype=np.int64)
 
-    def _images(self, ticket: Ticket, parameters: Parameters) -> HostBatch:
-        size, channels = self.recipe.image_size, self.recipe.channels
-        assert size is not None
-        buffer = _buffer((len(ticket.indices), size, size, channels))
+    def _pictures(self, ticket: Ticket, parameters: Parameters) -> HostBatch:
+        assert self._images is not None
+        indices = ticket.indices.tolist()
+        if self._packs:
+            packed, labels = self._images.pack(self.source, indices, parameters.geometry)
+            return self._finished(ticket, packed, _labels(labels), parameters=parameters)
+        size, channels = self._images.size, self._images.channels
+        buffer = _buffer((len(indices), size, size, channels))
         images = buffer.permute(0, 3, 1, 2)
-        seeds = None
-        if not self.source.pure:
-            seeds = sample_seeds(self.recipe.seed, ticket.epoch, ticket.positions).tolist()
-        labels = []
-        for place, index in enumerate(ticket.indices.tolist()):
-            if seeds is not None:
-                seed_generators(seeds[place])
-            image, label = self._pair(index)
-            images[place] = self._sized(image, parameters, place, self.source.where(index))
-            if not self.on_device:
-                images[place] = _augmented(images[place], parameters, place)
-            labels.append(label)
-        left = parameters if self.on_device else None
-        return _batch(ticket, (images, _labels(labels)), parameters=left)
+        labels = self._images.fill(
+            self.source, indices, parameters.geometry, buffer.numpy(), seeds=self._seeds(ticket)
+        )
+        if not self.on_device:
+            for place in range(len(images)):
+                images[place] = self._augmented(images[place], parameters, place)
+        return self._finished(ticket, images, _labels(labels), parameters=parameters if self.on_device else None)
 
-    def _pair(self, index: int) -> tuple[Any, Any]:
-        sample = read_sample(self.source, index)
-        if not is_image_pair(sample):
-            raise errors.DataError(
-                f"{self.source.where(index)}: {type(sample).__name__} is not an (image, label) pair like the first "
-                "sample. Repair it or remove it from the dataset"
-            )
-        return sample[0], sample[1]
+    def _augmented(self, image: torch.Tensor, parameters: Parameters, place: int) -> torch.Tensor:
+        return apply_sample(image, parameters, place, fill=self.recipe.fill)
 
-    def _sized(self, image: Any, parameters: Parameters, place: int, where: str) -> torch.Tensor:
-        size = self.recipe.image_size
-        assert size is not None
-        height, width = image_size(image)
-        if self.recipe.policy.crops:
-            window = crop_window(parameters.geometry[place], height, width)
-        elif (height, width) != (size, size):
-            window = center_window(height, width, size)
-        else:
-            window = (0, 0, height, width)
-        if isinstance(image, torch.Tensor):
-            if image.shape[0] != self.recipe.channels:
-                raise errors.DataError(
-                    f"{where}: an image of {image.shape[0]} channels among images of {self.recipe.channels}. "
-                    "Let the dataset give all images the same channels"
-                )
-            return resize_batch(image[None], np.asarray([window], dtype=np.int64), size)[0]
-        array = np.asarray(self._pil_sized(image, window, size, where))
-        return torch.from_numpy(array.reshape(size, size, -1).copy()).permute(2, 0, 1)
-
-    def _pil_sized(self, image: Any, window: tuple[int, int, int, int], size: int, where: str) -> Image.Image:
-        mode = "L" if self.recipe.channels == 1 else "RGB"
-        top, left, height, width = window
-        try:
-            picture = _picture(image)
-            if picture.mode != mode:
-                picture = picture.convert(mode)  # decodes what the dataset only opened
-            if window != (0, 0, picture.height, picture.width):
-                picture = picture.crop((left, top, left + width, top + height))
-            if picture.size != (size, size):
-                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, TypeError, ValueError) as problem:
-            raise errors.DataError(f"{where}: cannot be read as an image ({problem}). Repair or remove it") from problem
-        return picture
-
-
-def _picture(image: Any) -> Image.Image:
-    """Return a PIL image; of an array (height, width) or (height, width, channels), one channel included."""
-    if not isinstance(image, np.ndarray):
-        picture: Image.Image = image
-        return picture
-    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-
-
-def _augmented(image: torch.Tensor, parameters: Parameters, place: int) -> torch.Tensor:
-    return apply_sample(image, bool(parameters.flip[place]), parameters.operators[place], parameters.magnitudes[place])
+    def _finished(
+        self,
+        ticket: Ticket,
+        images: Any,
+        labels: Any,
+        *,
+        parameters: Parameters | None = None,
+        windows: NDArray[np.int64] | None = None,
+    ) -> HostBatch:
+        """Return the batch, its images mixed here unless the device does it; the labels are mixed in either case."""
+        mixing = self.recipe.draw_mixing(ticket)
+        if mixing is None:
+            return _batch(ticket, (images, labels), parameters=parameters, windows=windows)
+        size = self.recipe.image_size or images.shape[-1]
+        labels = mixed_labels(labels, partners(len(ticket.indices)), mixing.share(size, size))
+        if not self.on_device:
+            images.copy_(mix(images, mixing))
+            mixing = None
+        return _batch(ticket, (images, labels), parameters=parameters, windows=windows, mixing=mixing)
 
 
 def _labels(labels: list[Any]) -> torch.Tensor:
@@ -258,6 +248,25 @@ def _labels(labels: list[Any]) -> torch.Tensor:
         return torch.tensor(labels, dtype=torch.int64)
     collated: torch.Tensor = collate_samples(labels)
     return collated
+
+
+def _stacked(images: list[torch.Tensor], source: Source) -> torch.Tensor:
+    """Return images in one buffer, (n, channels, height, width) with the channels last in memory.
+
+    Raises:
+        DataError: they differ in size.
+    """
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise errors.DataError(
+            f"{source.name}: images of different sizes in one batch ({', '.join(map(str, sorted(shapes)[:2]))}). "
+            "Let the dataset resize its images to one size"
+        )
+    channels, height, width = shapes.pop()
+    batch = _buffer((len(images), height, width, channels)).permute(0, 3, 1, 2)
+    for place, image in enumerate(images):
+        batch[place] = image
+    return batch
 
 
 def _buffer(shape: tuple[int, ...]) -> torch.Tensor:
@@ -269,35 +278,5 @@ def _buffer(shape: tuple[int, ...]) -> torch.Tensor:
     return buffer.view(shape)
 
 
-def _batch(
-    ticket: Ticket,
-    content: Any,
-    *,
-    parameters: Parameters | None = None,
-    windows: np.ndarray[Any, np.dtype[np.int64]] | None = None,
-) -> HostBatch:
-    return HostBatch(
-        step=ticket.step,
-        epoch=ticket.epoch,
-        count=len(ticket.indices),
-        content=content,
-        parameters=parameters,
-        windows=windows,
-    )
-
-
-def prepare_worker(number: int, *, parent: int | None = None) -> None:
-    """Let the training process alone answer Ctrl-C; workers end with it.
-
-    Args:
-        number: the worker's, from torch's loader.
-        parent: process number of the training process, where the worker may end with the thread that started it.
-            A worker that is frozen when that process is killed would otherwise stay for good.
-    """
-    del number
-    if os.name == "posix":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if parent is not None and sys.platform.startswith("linux"):
-        getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig")(signal.SIGKILL)  # noqa: B009 - unknown to stubs
-        if os.getppid() != parent:  # it died before that was set
-            os._exit(1)
+def _batch(ticket: Ticket, content: Any, **left: Any) -> HostBatch:
+    return HostBatch(step=ticket.step, epoch=ticket.epoch, count=len(ticket.indices), content=content, **left)

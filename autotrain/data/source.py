@@ -3,66 +3,50 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from torch.utils.data import IterableDataset, default_collate
+from PIL import Image
+from torch.utils.data import TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
 
+from autotrain.data.huggingface import is_hugging_face, open_hugging_face
+from autotrain.data.kinds import refusal
+from autotrain.data.samples import (
+    ImageSource,
+    Source,
+    collate_samples,
+    first_line,
+    image_size,
+    is_image_pair,
+    read_sample,
+)
 from autotrain.data.stream import seeded
+from autotrain.data.transformed import TransformedSource
 from autotrain.errors import DataError
+from autotrain.transforms.read import read_transforms
+
+__all__ = [
+    "NATIVE_LIMIT",
+    "FolderSource",
+    "ImageSource",
+    "Source",
+    "TensorSource",
+    "collate_samples",
+    "image_size",
+    "is_image_pair",
+    "open_source",
+    "read_sample",
+    "square_side",
+]
 
 NATIVE_LIMIT = 256
 """Datasets of equal square images up to this side are trained at that side unless told otherwise."""
-
-
-class Source:
-    """Samples by index. Subclasses say what an image is; the base keeps samples as the dataset gives them."""
-
-    kind = "samples of its own kind"
-    """What people read about the samples."""
-
-    images = False
-    """Whether samples are ``(image, label)`` with an undecoded look: PIL images, uint8 arrays or tensors."""
-
-    pure = False
-    """Whether a sample depends on its index alone, so that no random state needs care."""
-
-    def __init__(self, dataset: Any, name: str) -> None:
-        self.dataset = dataset
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def sample(self, index: int) -> Any:
-        """Return the sample as the dataset gives it."""
-        return self.dataset[index]
-
-    def where(self, index: int) -> str:
-        """Return words that lead a person to the sample."""
-        return f"sample {index} of {self.name}"
-
-    def files(self, indices: Sequence[int]) -> list[Path]:
-        """Return the files behind the samples, where there are any."""
-        del indices
-        return []
-
-    @property
-    def classes(self) -> int | None:
-        """Number of classes, where the dataset tells."""
-        names = getattr(self.dataset, "classes", None)
-        return len(names) if isinstance(names, list | tuple) else None
-
-
-class ImageSource(Source):
-    """A map-style dataset of ``(image, label)`` whose images are PIL images or uint8 arrays: they can be augmented."""
-
-    kind = "images"
-    images = True
 
 
 class FolderSource(ImageSource):
@@ -71,32 +55,29 @@ class FolderSource(ImageSource):
     kind = "image files"
     pure = True
 
-    def __init__(self, root: Path) -> None:
-        from torchvision.datasets import ImageFolder
-
-        if not root.exists():
-            raise DataError(f"{root}: no such folder. Give a folder that holds one folder of images per class")
-        if not root.is_dir():
-            raise DataError(f"{root}: not a folder. Give a folder that holds one folder of images per class")
-        try:
-            dataset = ImageFolder(str(root))
-        except FileNotFoundError as problem:
-            raise DataError(
-                f"{root}: {_first_line(problem)}. Expected one folder per class with images in each, "
-                f"such as {root}/cat/1.jpg"
-            ) from problem
+    def __init__(self, root: Path, dataset: ImageFolder | None = None) -> None:
+        dataset = _image_folder(root) if dataset is None else dataset
         super().__init__(dataset, str(root))
-        self._paths = [path for path, _ in dataset.samples]
-        self._labels = [label for _, label in dataset.samples]
+        self._paths: list[str] = [path for path, _ in dataset.samples]
+        self._labels: list[int] = [label for _, label in dataset.samples]
 
     def sample(self, index: int) -> tuple[Image.Image, int]:
         """Return the decoded image as RGB, the way torchvision's loader does, and its class number."""
         with open(self._paths[index], "rb") as file, Image.open(file) as image:
             return image.convert("RGB"), self._labels[index]
 
+    def encoded(self, index: int) -> bytes:
+        """Return the file's bytes."""
+        with open(self._paths[index], "rb") as file:
+            return file.read()
+
+    def label(self, index: int) -> int:
+        """Return the class number."""
+        return self._labels[index]
+
     def where(self, index: int) -> str:
         """Return the file's path."""
-        return str(self._paths[index])
+        return self._paths[index]
 
     def files(self, indices: Sequence[int]) -> list[Path]:
         """Return the image files."""
@@ -106,6 +87,20 @@ class FolderSource(ImageSource):
     def labels(self) -> list[int]:
         """Class number of every sample."""
         return self._labels
+
+
+def _image_folder(root: Path) -> ImageFolder:
+    if not root.exists():
+        raise DataError(f"{root}: no such folder. Give a folder that holds one folder of images per class")
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder. Give a folder that holds one folder of images per class")
+    try:
+        return ImageFolder(str(root))
+    except FileNotFoundError as problem:
+        raise DataError(
+            f"{root}: {first_line(problem)}. Expected one folder per class with images in each, "
+            f"such as {root}/cat/1.jpg"
+        ) from problem
 
 
 class TensorSource(Source):
@@ -125,6 +120,10 @@ class TensorSource(Source):
         """Return one image, shape (channels, height, width), and its label."""
         return self.dataset[index], self.labels[index]
 
+    def label(self, index: int) -> torch.Tensor:
+        """Return the label."""
+        return self.labels[index]
+
     def batch(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images and labels of many samples at once, copied."""
         chosen = torch.from_numpy(indices)
@@ -141,20 +140,25 @@ def open_source(dataset: Any) -> Source:
         return dataset
     if isinstance(dataset, str | os.PathLike):
         return _not_empty(FolderSource(Path(dataset)))
-    if isinstance(dataset, tuple | list) and len(dataset) == 2 and all(map(torch.is_tensor, dataset)):
-        return _not_empty(TensorSource(dataset[0], dataset[1]))
+    if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
+        return _not_empty(TensorSource(*dataset.tensors))
+    if _is_array_pair(dataset):
+        return _not_empty(TensorSource(_images(dataset[0]), _labels(dataset[1])))
+    if is_hugging_face(dataset):
+        return _opened(_not_empty(open_hugging_face(dataset)))
+    reason = refusal(dataset)
+    if reason is not None:
+        raise DataError(reason)
     name = type(dataset).__name__
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
-        raise DataError(
-            f"{name} gives samples only one after the other: the seeded order needs a map-style dataset, "
-            "one with __getitem__ and __len__"
-        )
-    if not hasattr(dataset, "__len__"):
-        raise DataError(f"{name} has no __len__: the order of an epoch needs the number of samples")
+    if _is_plain_folder(dataset):
+        return _opened(_not_empty(FolderSource(Path(dataset.root), dataset)))
     first = _first_sample(_not_empty(Source(dataset, name)))
     if is_image_pair(first):
-        return ImageSource(dataset, name)
-    return Source(dataset, name)
+        source = ImageSource(dataset, name)
+        source.pure = _is_plain(dataset)
+        return source
+    pipeline = read_transforms(dataset)
+    return Source(dataset, name) if pipeline is None else TransformedSource(dataset, name, pipeline)
 
 
 def square_side(source: Source, *, looks: int = 16) -> int | None:
@@ -167,49 +171,69 @@ def square_side(source: Source, *, looks: int = 16) -> int | None:
     return height if not sizes and height == width and height <= NATIVE_LIMIT else None
 
 
-def image_size(image: Any) -> tuple[int, int]:
-    """Return height and width of a PIL image, an array (height, width, ...) or a tensor (channels, height, width)."""
-    if isinstance(image, Image.Image):
-        return image.height, image.width
-    if isinstance(image, np.ndarray):
-        return image.shape[0], image.shape[1]
-    return image.shape[-2], image.shape[-1]
+def _is_plain(dataset: Any) -> bool:
+    """Tell whether this is one of torchvision's own datasets without transforms: nothing in it is random."""
+    if not type(dataset).__module__.startswith("torchvision.datasets."):
+        return False
+    return getattr(dataset, "transforms", "unknown") is None and type(dataset).__name__ != "FakeData"
 
 
-def read_sample(source: Source, index: int) -> Any:
-    """Return a sample; what goes wrong names the sample.
-
-    Raises:
-        DataError: the image file is missing, unreadable or truncated.
-    """
-    try:
-        return source.sample(index)
-    except (UnidentifiedImageError, OSError, SyntaxError) as problem:
-        raise DataError(
-            f"{source.where(index)}: cannot be read as an image ({_first_line(problem)}). "
-            "Repair it or remove it from the dataset"
-        ) from problem
-    except DataError:
-        raise
-    except Exception as problem:
-        raise DataError(
-            f"{source.where(index)}: the dataset raised {type(problem).__name__}: {_first_line(problem)}"
-        ) from problem
+def _is_plain_folder(dataset: Any) -> bool:
+    return type(dataset) is ImageFolder and _is_plain(dataset) and dataset.loader is default_loader
 
 
-def collate_samples(samples: list[Any]) -> Any:
-    """Stack samples as torch's DataLoader does.
+def _opened(source: Source) -> Source:
+    """Return a source whose first sample could be read."""
+    _first_sample(source)
+    return source
 
-    Raises:
-        DataError: the samples differ in size or kind.
-    """
-    try:
-        return default_collate(samples)
-    except (RuntimeError, TypeError) as problem:
-        raise DataError(
-            f"samples cannot be made into a batch ({_first_line(problem)}). "
-            "Let the dataset resize its images to one size, or give collate="
-        ) from problem
+
+def _is_array_pair(dataset: Any) -> bool:
+    if not (isinstance(dataset, tuple | list) and len(dataset) == 2):
+        return False
+    images, labels = dataset
+    if not isinstance(images, np.ndarray | torch.Tensor):
+        return False
+    return isinstance(labels, np.ndarray | torch.Tensor) or (
+        isinstance(labels, list | tuple)
+        and len(labels) == len(images)
+        and all(isinstance(entry, int) for entry in labels)
+    )
+
+
+def _images(images: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
+    """Return images as a tensor; bytes of arrays, channels last or absent, as (n, channels, height, width)."""
+    if isinstance(images, torch.Tensor):
+        return images
+    tensor = _tensor(images, "images")
+    if images.dtype == np.uint8 and images.ndim == 3:
+        return tensor.unsqueeze(1)
+    if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3, 4):
+        return tensor.permute(0, 3, 1, 2)
+    return tensor
+
+
+def _labels(labels: Any) -> torch.Tensor:
+    """Return labels as a tensor; whole numbers as int64, one a sample."""
+    if isinstance(labels, torch.Tensor):
+        return labels
+    array = np.asarray(labels)
+    if array.dtype.kind in "iu":
+        array = array.astype(np.int64)
+        return torch.from_numpy(array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array)
+    return _tensor(array, "labels")
+
+
+def _tensor(array: np.ndarray[Any, Any], what: str) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
+        try:
+            return torch.from_numpy(array)
+        except (TypeError, ValueError) as problem:
+            raise DataError(
+                f"the array of {what} has dtype {array.dtype}, which torch does not know ({first_line(problem)}). "
+                "Give arrays of numbers"
+            ) from problem
 
 
 def _first_sample(source: Source) -> Any:
@@ -223,21 +247,3 @@ def _not_empty(source: Source) -> Source:
     if len(source) == 1:
         raise DataError(f"{source.name} has one sample only: give a dataset with at least two")
     return source
-
-
-def is_image_pair(sample: Any) -> bool:
-    """Tell whether a sample is an image that can be augmented, with a label."""
-    return isinstance(sample, tuple | list) and len(sample) == 2 and _is_raw_image(sample[0])
-
-
-def _is_raw_image(image: Any) -> bool:
-    if isinstance(image, Image.Image):
-        return True
-    if isinstance(image, np.ndarray):
-        return image.dtype == np.uint8 and image.ndim in (2, 3)
-    return isinstance(image, torch.Tensor) and image.dtype == torch.uint8 and image.ndim == 3
-
-
-def _first_line(problem: BaseException) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__

@@ -42,8 +42,10 @@ class Stream:
         batch_size: samples per step, over all ranks together.
         seed: determines everything.
         sampler: gives one epoch's indices at each iteration, in place of a shuffle.
-        rank: this process's number; each rank gets a contiguous share of every batch.
+        rank: this process's number; each rank gets a contiguous share of every batch, even in number so that pairs of
+            neighbours stay together.
         world_size: number of processes that share a batch.
+        subset: indices that stand in for the whole dataset, for measuring what a filled cache does.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Stream:
         sampler: Iterable[int] | None = None,
         rank: int = 0,
         world_size: int = 1,
+        subset: NDArray[np.int64] | None = None,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
@@ -62,6 +65,7 @@ class Stream:
         self.rank = rank
         self.world_size = world_size
         self._sampler = sampler
+        self._subset = subset
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._epoch_length = length if sampler is None else len(self.order(0))
         if self._epoch_length < batch_size:
@@ -79,15 +83,20 @@ class Stream:
         """Return the dataset's indices in the order of this epoch, shape (samples per epoch,)."""
         if epoch not in self._orders:
             order = permutation(self.seed, epoch, self.length) if self._sampler is None else self._sampled(epoch)
-            self._orders = {epoch: order}
+            self._orders = {epoch: order if self._subset is None else self._subset[order % len(self._subset)]}
         return self._orders[epoch]
 
     def ticket(self, step: int) -> Ticket:
         """Return this rank's share of a step."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        first, last = (rank * self.batch_size // self.world_size for rank in (self.rank, self.rank + 1))
+        first, last = self._share(self.rank), self._share(self.rank + 1)
         positions = np.arange(first, last, dtype=np.int64) + within * self.batch_size
         return Ticket(step=step, epoch=epoch, positions=positions, indices=self.order(epoch)[positions])
+
+    def part(self, first: int, count: int) -> Ticket:
+        """Return ``count`` places of the first epoch's order from ``first`` on, round and round; not for training."""
+        positions = np.arange(first, first + count, dtype=np.int64) % self._epoch_length
+        return Ticket(step=0, epoch=0, positions=positions, indices=self.order(0)[positions])
 
     def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
         """Yield the tickets of steps ``start`` to ``stop``, without end where ``stop`` is None."""
@@ -95,6 +104,12 @@ class Stream:
         while stop is None or step < stop:
             yield self.ticket(step)
             step += 1
+
+    def _share(self, rank: int) -> int:
+        """Return where a rank's part of a batch begins: at an even place, but for the end of the batch."""
+        if rank == self.world_size:
+            return self.batch_size
+        return rank * self.batch_size // self.world_size // 2 * 2
 
     def _sampled(self, epoch: int) -> NDArray[np.int64]:
         assert self._sampler is not None

@@ -10,8 +10,11 @@ import torch
 
 from autotrain.augment.batch import apply_batch
 from autotrain.augment.geometry import resize_batch
+from autotrain.augment.mixing import Mixing, mix
 from autotrain.augment.policy import Parameters
-from autotrain.data.reader import HostBatch
+from autotrain.data.batch import HostBatch
+from autotrain.decode.nvjpeg import Packed, decode_on_device
+from autotrain.transforms.suffix import erase
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class DeviceBatch:
     content: Any
     parameters: Parameters | None = None
     windows: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    erased: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    mixing: Mixing | None = None
 
 
 class Transfer:
@@ -35,6 +40,8 @@ class Transfer:
         std: per channel, likewise.
         image_size: side in pixels that crop windows are resized to.
         memory_format: of the float images.
+        fill: levels per channel that erased parts of images in bytes get.
+        erased_values: per channel, or one for all: what a dataset's own transforms erase with after normalising.
 
     On CUDA the copy runs on a stream of its own, beside the step before.
     """
@@ -47,8 +54,12 @@ class Transfer:
         std: tuple[float, ...],
         image_size: int | None,
         memory_format: torch.memory_format = torch.contiguous_format,
+        fill: tuple[int, ...] | None = None,
+        erased_values: tuple[float, ...] = (),
     ) -> None:
         self.device = device
+        self._fill = fill
+        self._erased_values = torch.tensor(erased_values, dtype=torch.float32).to(device).view(-1, 1, 1)
         self._image_size = image_size
         self._memory_format = memory_format
         self._normalizes = len(mean) > 0
@@ -81,27 +92,42 @@ class Transfer:
             content=content,
             parameters=batch.parameters,
             windows=batch.windows,
+            erased=batch.erased,
+            mixing=batch.mixing,
         )
 
     def finish(self, batch: DeviceBatch) -> Any:
-        """Do the device's share: crop, policy, scaling, normalising, memory format; return what the step is given."""
+        """Do the device's share: decode, crop, policy, mixing, scaling, normalising; return what the step is given."""
         content = batch.content
         if not (isinstance(content, tuple | list) and content):
             return content
         images = content[0]
-        if not (is_raw(images) and self._normalizes):
+        if isinstance(images, Packed):
+            images = decode_on_device(images, self.device)
+        elif not (is_raw(images) and self._normalizes):
             return _with_first(content, self._laid_out(images))
         if batch.windows is not None:
             assert self._image_size is not None
             images = resize_batch(images, batch.windows, self._image_size)
         if batch.parameters is not None:
-            images = apply_batch(images, batch.parameters)
-        return _with_first(content, self.normalize(images))
+            images = apply_batch(images, batch.parameters, fill=self._fill)
+        if batch.mixing is not None:
+            images = mix(images, batch.mixing)
+        floats = self.normalize(images)
+        if batch.erased is not None:
+            floats = erase(floats, batch.erased, self._erased_values)
+        return _with_first(content, floats)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Return uint8 images (n, channels, height, width) as normalised float32 in the memory format."""
-        floats = images.to(dtype=torch.float32, memory_format=self._memory_format)
-        return floats.mul_(self._scale).add_(self._shift)
+        """Return uint8 images (n, channels, height, width) as normalised float32 in the memory format.
+
+        On CUDA that is one kernel, which reads bytes and writes floats in their new order; elsewhere a
+        conversion followed by one pass in place is faster.
+        """
+        floats = torch.empty(images.shape, dtype=torch.float32, device=self.device, memory_format=self._memory_format)
+        if self.device.type != "cuda":
+            return torch.addcmul(self._shift, floats.copy_(images), self._scale, out=floats)
+        return torch.addcmul(self._shift, images, self._scale, out=floats)
 
     def _laid_out(self, images: Any) -> Any:
         if isinstance(images, torch.Tensor) and images.is_floating_point() and images.ndim == 4:

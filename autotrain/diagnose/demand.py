@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
-from autotrain.settings import Settings
+from autotrain.settings import Settings, Value
 
 SHARED_EFFICIENCY = 0.93
 """Part of the cores' time that useful work gets where loader and model compete for them (656 of 706 images/s seen)."""
+
+CONTENT = ("augmentation", "placement", "decoder", "resize", "cache")
+"""Settings that decide what is done to load an image; the others decide who does it."""
 
 SOFTNESS = 8.0
 """Exponent that rounds the corner where two limits meet; larger is sharper."""
@@ -58,13 +61,14 @@ def demand(session: Session, settings: Settings) -> Demand | None:
     )
 
 
+def content(settings: Settings) -> tuple[Value, ...]:
+    """Return the part of the settings that decides what loading an image costs, whoever loads it."""
+    return tuple(getattr(settings, name) for name in CONTENT)
+
+
 def one_loader(session: Session, settings: Settings) -> Measurement | None:
-    """Return the input measurement of the fewest workers with the same policy and placement."""
-    fitting = [
-        entry
-        for entry in session.of(Kind.INPUT)
-        if (entry.settings.augmentation, entry.settings.placement) == (settings.augmentation, settings.placement)
-    ]
+    """Return the input measurement of the fewest workers that load images in the same way."""
+    fitting = [entry for entry in session.of(Kind.INPUT) if content(entry.settings) == content(settings)]
     return min(fitting, key=lambda entry: entry.settings.workers, default=None)
 
 

@@ -7,12 +7,17 @@ from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.optim import Optimizer
 
+from autotrain.cache.cache import Cache
+from autotrain.data.caching import WarmSet, open_cache
 from autotrain.data.loader import HANG_S, Loader, LoaderOptions
-from autotrain.data.reader import HostBatch, Reader
-from autotrain.data.stream import seeded
+from autotrain.data.batch import HostBatch
+from autotrain.data.reader import Reader
+from autotrain.data.stream import Ticket, seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
 from autotrain.engine.lease import ModelLease, OptimizerLease, lay_out_state, move_state, restore_strides
 from autotrain.engine.restore import seed_everything, uninterrupted, untouched
@@ -23,8 +28,49 @@ from autotrain.settings import Settings
 from autotrain.workload import Workload, check_fit
 
 
+FILL_S = 4.0
+"""Seconds after which a cache that is filled for measuring is large enough, however few samples it holds."""
+
+FILL_PART = 32
+"""Samples that are read at once to fill it."""
+
+
+def make_reader(workload: Workload, settings: Settings, cache: Cache | None = None) -> Reader:
+    """Return the reader of a workload under settings, with or without a cache."""
+    options: dict[str, Any] = {}
+    for knob in KNOBS:
+        knob.reader_options(getattr(settings, knob.name), options)
+    return Reader(workload.source, workload.recipe(settings.augmentation), cache=cache, **options)
+
+
+def warm_reader(workload: Workload, settings: Settings) -> tuple[Reader, NDArray[np.int64] | None]:
+    """Return a reader for measuring, and the samples in its cache where it has one, filled."""
+    if settings.cache == Settings().cache:
+        return make_reader(workload, settings), None
+    assert workload.warm is not None
+    warm = workload.warm.open(settings.cache, workload.content(settings))
+    reader = make_reader(workload, settings, warm.cache)
+    if not warm.filled:
+        _fill(reader, warm)
+    return reader, warm.indices
+
+
+def _fill(reader: Reader, warm: WarmSet) -> None:
+    started = perf_counter()
+    places = np.arange(len(warm.indices), dtype=np.int64)
+    done = 0
+    while done < len(places) and (not done or perf_counter() - started < FILL_S):
+        part = places[done : done + FILL_PART]
+        reader[Ticket(step=0, epoch=0, positions=part, indices=warm.indices[part])]
+        done += len(part)
+    warm.indices, warm.filled = warm.indices[:done], True
+
+
 class InputSide:
-    """The live input path: reader and loader of a workload under settings."""
+    """The live input path: reader and loader of a workload under settings.
+
+    While a probe measures, a cache is a filled one of a part of the samples, and the stream is made of those.
+    """
 
     def __init__(
         self,
@@ -35,15 +81,22 @@ class InputSide:
         stop: int | None = None,
         hang_s: float = HANG_S,
     ) -> None:
-        reader_options: dict[str, Any] = {}
         loader_options: dict[str, Any] = {"hang_s": hang_s}
         for knob in KNOBS:
-            value = getattr(settings, knob.name)
-            knob.reader_options(value, reader_options)
-            knob.loader_options(value, loader_options)
-        reader = Reader(workload.source, workload.recipe(settings.augmentation), **reader_options)
+            knob.loader_options(getattr(settings, knob.name), loader_options)
         self.options = LoaderOptions(**loader_options)
-        self.loader = Loader(reader, workload.stream(), self.options, start=start, stop=stop)
+        self._cache: Cache | None = None
+        subset = None
+        if workload.warm is not None:
+            reader, subset = warm_reader(workload, settings)
+        else:
+            self._cache = open_cache(settings.cache, workload.content(settings), workload.cache_dir)
+            reader = make_reader(workload, settings, self._cache)
+        try:
+            self.loader = Loader(reader, workload.stream(subset=subset), self.options, start=start, stop=stop)
+        except BaseException:
+            self._close_cache()
+            raise
 
     @property
     def stock(self) -> int:
@@ -59,8 +112,14 @@ class InputSide:
         return next(self.loader)
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, and let go of the cache."""
         self.loader.close()
+        self._close_cache()
+
+    def _close_cache(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
 
 
 class Rig:
@@ -206,7 +265,7 @@ class Rig:
             with seeded(), torch.no_grad(), self.step.context():
                 outputs = self._try("model", lambda: self.step.model(content[0]), content)
                 check_fit(self.workload, outputs, content[1])
-                check_loss(self._try("loss", lambda: self.workload.loss(outputs, content[1]), content))
+                check_loss(self._try("loss", lambda: self.workload.loss_of(outputs, content[1]), content))
         finally:
             self.step.model.train()
 
@@ -259,8 +318,15 @@ class Rig:
             scaler=next((scaler for scaler in scalers if scaler is not None), None),
             clip_norm=self._clip_norm,
         )
+        suffix = workload.pipeline.suffix if workload.pipeline is not None else None
         self._transfer = Transfer(
-            device, mean=workload.mean, std=workload.std, image_size=workload.image_size, **transfer_options
+            device,
+            mean=workload.mean,
+            std=workload.std,
+            image_size=workload.image_size,
+            fill=workload.fill,
+            erased_values=suffix.fill if suffix is not None else (),
+            **transfer_options,
         )
         if self._model_lease is not None:
             self._model_lease.take_back()

@@ -49,7 +49,7 @@ class Step:
             if self._workload.task.step is not None:
                 return self._workload.task.step(self.model, content)
             images, labels = content
-            return self._workload.loss(self.model(images), labels)
+            return self._workload.loss_of(self.model(images), labels)
 
     def context(self) -> AbstractContextManager[object]:
         """Return the context of forward passes."""

@@ -66,6 +66,16 @@ class Knob:
     least: int = 0
     """Smallest number, for knobs without a closed set."""
 
+    def effect_of(self, value: Value) -> Effect:
+        """Return what one value does to learning, for knobs whose values differ in that."""
+        del value
+        return self.effect
+
+    def side_of(self, value: Value) -> Side:
+        """Return which half of a step one value acts on, for knobs whose values differ in that."""
+        del value
+        return self.side
+
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Return what the search may try for this task on this machine."""
         raise NotImplementedError

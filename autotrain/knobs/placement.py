@@ -12,7 +12,10 @@ from autotrain.workload import AUTO, Workload
 
 
 class Placement(Knob):
-    """Where flips and operators run; crops move too where all images have one size."""
+    """Where flips and operators run; crops move too where all images have one size.
+
+    Of a dataset's own transforms, what is understood at the end of the chain moves, with the same draws.
+    """
 
     name, effect, side = "placement", Effect.NUMERICS, Side.BOTH
     known = ("worker", "device")
@@ -28,7 +31,7 @@ class Placement(Knob):
     def legal(self, settings: Settings, workload: Workload, machine: Machine) -> str | None:
         """Refuse the device where samples are not images that a policy applies to."""
         del machine
-        if settings.placement == "device" and not workload.augmentable:
+        if settings.placement == "device" and not (workload.augmentable or workload.movable):
             return "the samples are transformed by the dataset itself"
         return None
 
@@ -42,11 +45,16 @@ class Placement(Knob):
 
 
 def _movable(augmentation: str, workload: Workload) -> bool:
+    if workload.movable:
+        return True
     chosen = policy(augmentation)
-    return workload.augmentable and (chosen.depth > 0 or (chosen.crops and workload.uniform))
+    pixels = chosen.depth > 0 or workload.extras.per_sample or workload.extras.mixes
+    return workload.augmentable and (pixels or (chosen.crops and workload.uniform))
 
 
 def _reason(workload: Workload) -> str:
+    if workload.pipeline is not None:
+        return f"of the dataset's transforms {workload.pipeline.describe()}"
     if not workload.augmentable:
         return "the samples are transformed by the dataset itself"
     return f"policy '{workload.augmentation}' has no pixel work worth moving"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autotrain.errors import SettingsError, unknown
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.augmentation import Augmentation
 from autotrain.knobs.base import Choices, Effect, Knob, Side
+from autotrain.knobs.cache import CacheChoice
+from autotrain.knobs.decoder import DecoderChoice
+from autotrain.knobs.loader import LoaderKind
 from autotrain.knobs.memory_format import MemoryFormat
 from autotrain.knobs.pinning import Pinning
 from autotrain.knobs.placement import Placement
 from autotrain.knobs.precision import Precision
 from autotrain.knobs.prefetch import Prefetch
+from autotrain.knobs.resize import Resize
 from autotrain.knobs.threads import Threads
 from autotrain.knobs.workers import Workers
 from autotrain.settings import Settings, Value
@@ -25,7 +29,11 @@ KNOBS: tuple[Knob, ...] = (
     MemoryFormat(),
     Augmentation(),
     Placement(),
+    CacheChoice(),
+    DecoderChoice(),
+    Resize(),
     Threads(),
+    LoaderKind(),
     Workers(),
     Prefetch(),
     Pinning(),
@@ -67,7 +75,10 @@ def illegal(settings: Settings, workload: Workload, machine: Machine) -> str | N
 
 def key(settings: Settings, side: Side) -> tuple[tuple[str, Value], ...]:
     """Return the part of the settings that one side's component measurements depend on."""
-    return tuple((entry.name, getattr(settings, entry.name)) for entry in KNOBS if entry.side in (side, Side.BOTH))
+    values = settings.as_dict()
+    return tuple(
+        (entry.name, values[entry.name]) for entry in KNOBS if entry.side_of(values[entry.name]) in (side, Side.BOTH)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +92,7 @@ class Space:
     """By knob; a knob that is fixed has one choice."""
 
     members: tuple[Settings, ...]
-    """Every legal combination, canonical, the default first."""
+    """Every legal combination of what has not been ruled out, canonical, the default first."""
 
     @property
     def left_out(self) -> tuple[tuple[str, Value, str], ...]:
@@ -100,6 +111,7 @@ def legal_space(
     *,
     allow: Effect = Effect.NUMERICS,
     fixed: Mapping[str, Value] | None = None,
+    only: Mapping[str, Sequence[Value]] | None = None,
 ) -> Space:
     """Return all that the search may choose from.
 
@@ -108,6 +120,7 @@ def legal_space(
         machine: where.
         allow: the strongest effect on learning that the search may use; RECIPE knobs move by a rule of their own.
         fixed: knobs that stay at a given value, in the default too.
+        only: choices of some knobs that the members are made of, where a measurement has ruled the others out.
 
     Raises:
         SettingsError: a fixed knob or value is unknown, or nothing legal is left.
@@ -125,25 +138,32 @@ def legal_space(
             choices[entry.name] = Choices(allowed=(fixed[entry.name],))
         elif entry.effect is Effect.RECIPE:
             choices[entry.name] = Choices(allowed=(own,))
-        elif entry.effect is Effect.NUMERICS and allow is Effect.EXACT:
-            offered = entry.choices(workload, machine).allowed
-            left_out = tuple((value, "changes the rounding; only exact changes are allowed") for value in offered)
-            choices[entry.name] = Choices(allowed=(own,), left_out=tuple(pair for pair in left_out if pair[0] != own))
         else:
-            offered_here = entry.choices(workload, machine)
-            allowed = tuple(dict.fromkeys((own, *offered_here.allowed)))
-            choices[entry.name] = replace(offered_here, allowed=allowed)
-    members = _members(default, choices, workload, machine)
+            choices[entry.name] = _permitted(entry, own, entry.choices(workload, machine), allow)
+    values = {name: (only or {}).get(name, entry.allowed) for name, entry in choices.items()}
+    members = _members(default, values, workload, machine)
     return Space(default=default, choices=choices, members=members)
 
 
+def _permitted(entry: Knob, own: Value, offered: Choices, allow: Effect) -> Choices:
+    """Return a knob's choices with the default's own first, and without those that change more than is allowed."""
+    refused = [
+        value
+        for value in offered.allowed
+        if value != own and allow is Effect.EXACT and _effect(entry, own, value) is not Effect.EXACT
+    ]
+    allowed = dict.fromkeys((own, *(value for value in offered.allowed if value not in refused)))
+    reasons = tuple((value, "changes the rounding; only exact changes are allowed") for value in refused)
+    return Choices(allowed=tuple(allowed), left_out=(*offered.left_out, *reasons))
+
+
 def _members(
-    default: Settings, choices: Mapping[str, Choices], workload: Workload, machine: Machine
+    default: Settings, values: Mapping[str, Sequence[Value]], workload: Workload, machine: Machine
 ) -> tuple[Settings, ...]:
-    names = list(choices)
+    names = list(values)
     found: dict[Settings, None] = {default: None}
-    for values in itertools.product(*(choices[name].allowed for name in names)):
-        settings = canonical(Settings(**dict(zip(names, values, strict=True))), workload)  # type: ignore[arg-type]
+    for chosen in itertools.product(*(values[name] for name in names)):
+        settings = canonical(Settings(**dict(zip(names, chosen, strict=True))), workload)  # type: ignore[arg-type]
         if illegal(settings, workload, machine) is None:
             found[settings] = None
     return tuple(found)
@@ -158,6 +178,13 @@ def without_each(settings: Settings, default: Settings, workload: Workload) -> d
     }
 
 
-def effects(names: Iterable[str]) -> set[Effect]:
-    """Return the effects on learning of some knobs."""
-    return {knob(name).effect for name in names}
+def effects(settings: Settings, default: Settings) -> set[Effect]:
+    """Return what it does to learning to move from the default to settings."""
+    own = default.as_dict()
+    return {_effect(knob(name), own[name], value) for name, value in settings.changes(default).items()}
+
+
+def _effect(entry: Knob, before: Value, after: Value) -> Effect:
+    """Return the effect of a change; leaving what is not exact is no more exact than going there."""
+    left, entered = entry.effect_of(before), entry.effect_of(after)
+    return left if entered is Effect.EXACT else entered

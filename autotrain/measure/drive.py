@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autotrain.data.reader import HostBatch
+from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import DataError
 from autotrain.measure.clock import Clock

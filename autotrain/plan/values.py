@@ -10,8 +10,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "precision": ("fp32", "tf32", "bf16", "fp16"),
         "memory_format": ("contiguous", "channels_last"),
-        "augmentation": ("none", "flip", "crop", "trivial", "rand"),
+        "augmentation": ("none", "flip", "crop", "trivial", "rand", "auto", "augmix"),
         "placement": ("worker", "device"),
+        "decoder": (
+            *("pillow", "torchvision", "simplejpeg", "pillow_draft", "simplejpeg_scaled"),
+            *("pillow_simd", "pillow_simd_draft", "dali", "nvjpeg"),
+        ),
+        "resize": ("pillow", "torch"),
+        "cache": ("none", "ram", "disk"),
+        "loader": ("processes", "threads"),
     }
 )
 """Settings that are one word of a closed set."""

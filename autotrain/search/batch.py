@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from autotrain.data.reader import HostBatch
+from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.hardware.memory import memory_facts

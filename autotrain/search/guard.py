@@ -28,7 +28,7 @@ LEAST_SPREAD = 0.02
 
 def needs_guard(settings: Settings, default: Settings) -> bool:
     """Tell whether settings change the rounding."""
-    return Effect.NUMERICS in effects(settings.changes(default))
+    return Effect.NUMERICS in effects(settings, default)
 
 
 def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: int) -> Guard:
@@ -42,6 +42,8 @@ def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: 
         precision=default.precision,
         memory_format=default.memory_format,
         placement=default.placement,
+        decoder=default.decoder,
+        resize=default.resize,
         threads=default.threads,
     )
     losses, skipped = _losses(workload, candidate, steps)

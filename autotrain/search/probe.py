@@ -11,6 +11,7 @@ from pathlib import Path
 
 from optuna.trial import Trial
 
+from autotrain.data.caching import WarmSets
 from autotrain.diagnose.demand import bound, predict
 from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.diagnose.rules import COMPUTE_KNOBS, diagnose
@@ -20,7 +21,7 @@ from autotrain.errors import CandidateError
 from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
 from autotrain.knobs.base import Effect, Side
-from autotrain.knobs.registry import canonical, illegal, key, legal_space, without_each
+from autotrain.knobs.registry import canonical, default_settings, illegal, key, legal_space, without_each
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind, Measurement
@@ -29,6 +30,7 @@ from autotrain.search.batch import largest_batch
 from autotrain.search.budget import Budget
 from autotrain.search.events import Diagnosed, Event, Interrupted, Noted, Observer, Stage, Started, silent
 from autotrain.search.job import job_facts
+from autotrain.search.narrow import RACED, fastest_ways, measure_contents
 from autotrain.search.objective import best, training_s
 from autotrain.search.proof import Proof
 from autotrain.search.recorder import Recorder
@@ -100,12 +102,15 @@ class Prober:
     def __init__(
         self, workload: Workload, machine: Machine, options: ProbeOptions, observer: Observer, clock: Clock
     ) -> None:
-        self.workload = workload
+        self.workload = workload = replace(workload, warm=WarmSets(_warm_samples(workload), workload.cache_dir))
         self.options = options
         self.observer = observer
         self.budget = Budget(options.budget_s, clock)
         self.machine = machine
-        self.space = legal_space(workload, machine, allow=options.allow, fixed=options.fixed)
+        # Which ways to load an image can win is found out first; until then there is the default's.
+        own = default_settings(workload)
+        held = {name: (getattr(own, name),) for name in RACED if name not in (options.fixed or {})}
+        self.space = legal_space(workload, machine, allow=options.allow, fixed=options.fixed, only=held)
         session = Session(
             machine=machine,
             job=job_facts(workload, machine),
@@ -136,6 +141,9 @@ class Prober:
             self._advise(chosen)
         except KeyboardInterrupt:
             self.recorder.note(interrupted=True)
+        finally:
+            assert self.workload.warm is not None
+            self.workload.warm.close()
         self.recorder.note(chosen=chosen, seconds=self.budget.spent_s)
         return self.session
 
@@ -203,12 +211,23 @@ class Prober:
     def _search(self) -> None:
         if len(self.space.members) < 2:
             return
+        self._narrow()
         self._components()
         self._trials()
         self._refine()
 
+    def _narrow(self) -> None:
+        """Race the ways to load an image; the legal space is made of those that can win."""
+        self._tell(Stage(title="ways to load an image"))
+        only, losers = fastest_ways(self.recorder, self.space)
+        self.space = legal_space(
+            self.workload, self.machine, allow=self.options.allow, fixed=self.options.fixed, only=only
+        )
+        self.recorder.note(left_out=(*self.space.left_out, *losers))
+        measure_contents(self.recorder, self.space.members)
+
     def _components(self) -> None:
-        """Measure the ceilings of every compute setting, and of loading under every placement; bounds need them."""
+        """Measure the ceilings of every compute setting; bounds need them."""
         ceilings = {key(settings, Side.COMPUTE): settings for settings in reversed(self.space.members)}
         self._tell(Stage(title="ceilings", steps=len(ceilings)))
         finding = diagnose(self.session, self.space.members)
@@ -220,10 +239,6 @@ class Prober:
                 break
             measured = self.recorder.compute(settings, incumbent=highest or None)
             highest = max(highest, measured.rate.value if measured else 0.0)
-        for settings in {
-            (entry.augmentation, entry.placement): entry for entry in reversed(self.space.members)
-        }.values():
-            self.recorder.loading(replace(settings, workers=0))
 
     def _trials(self) -> None:
         study = self.study
@@ -343,6 +358,11 @@ class Prober:
 
     def _tell(self, event: Event) -> None:
         self.observer(event)
+
+
+def _warm_samples(workload: Workload) -> int:
+    """Return how many samples stand in for a dataset in a filled cache: a few batches."""
+    return max(256, 4 * workload.batch_size)
 
 
 def _rate(measurement: Measurement | None) -> float | None:

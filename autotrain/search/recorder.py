@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from autotrain.data.reader import HostBatch
+from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, burst

@@ -5,21 +5,34 @@ import pytest
 import torch
 
 from autotrain.augment.batch import apply_batch
+from autotrain.augment.extras import Extras
 from autotrain.augment.geometry import crop_window, resize_batch
+from autotrain.augment.mixing import draw_mixing, mix, partners
 from autotrain.augment.operators import OPERATORS
-from autotrain.augment.policy import Parameters, policy
-from autotrain.augment.space import RAND, TRIVIAL, Space
+from autotrain.augment.policy import POLICIES, Parameters, policy
+from autotrain.augment.space import AUGMIX, RAND, TRIVIAL, Op
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
+
+def signed(magnitudes: np.ndarray, both: bool) -> np.ndarray:
+    return np.concatenate([magnitudes, -magnitudes]) if both else magnitudes
+
+
 CASES = [
-    pytest.param(space, row, id=f"{name}-{OPERATORS[op].name}")
-    for name, space in (("trivial", TRIVIAL), ("rand", RAND))
-    for row, op in enumerate(space.operators.tolist())
+    *(
+        pytest.param(op, signed(space.magnitudes[row], space.signed[row]), id=f"{name}-{OPERATORS[op].name}")
+        for name, space in (("trivial", TRIVIAL), ("rand", RAND), ("augmix", AUGMIX))
+        for row, op in enumerate(space.operators.tolist())
+    ),
+    pytest.param(Op.INVERT, np.zeros(4, dtype=np.float32), id="Invert"),
+    pytest.param(Op.HUE, signed(np.linspace(0, 0.5, 31, dtype=np.float32), True), id="Hue"),
 ]
+MEAN = (124, 116, 104)
+EXTRAS = Extras(color_jitter=(0.4, 0.4, 0.4, 0.1), erasing=0.5)
 
 
 def photographs(number: int, height: int, width: int, *, channels: int = 3) -> torch.Tensor:
@@ -35,37 +48,40 @@ def gap(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("channels", [3, 1])
-@pytest.mark.parametrize(("space", "row"), CASES)
-def test_every_operator_agrees_with_main_memory(space: Space, row: int, channels: int) -> None:
-    magnitudes = np.concatenate([space.magnitudes[row], -space.magnitudes[row][: 31 * int(space.signed[row])]])
+@pytest.mark.parametrize(("operator", "magnitudes"), CASES)
+def test_every_operator_agrees_with_main_memory(operator: int, magnitudes: np.ndarray, channels: int) -> None:
     parameters = Parameters(
         flip=np.arange(len(magnitudes)) % 2 == 0,
         geometry=np.empty((len(magnitudes), 0)),
-        operators=np.full((len(magnitudes), 1), space.operators[row], dtype=np.int8),
+        operators=np.full((len(magnitudes), 1), operator, dtype=np.int8),
         magnitudes=magnitudes.astype(np.float32)[:, None],
     )
     batch = photographs(len(magnitudes), 96, 80, channels=channels)
     difference = gap(apply_batch(batch.cuda(), parameters), apply_batch(batch, parameters))
     assert float((difference > 1).double().mean()) == 0
-    blends = OPERATORS[int(space.operators[row])].name in ("Color", "Sharpness")
+    blends = OPERATORS[operator].name in ("Color", "Sharpness", "Hue") or OPERATORS[operator].kind == "bilinear"
     assert float(difference.mean()) <= (0.001 if blends else 0)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("name", ["flip", "trivial", "rand"])
-def test_a_policy_agrees_with_main_memory_and_waits_for_nothing(name: str, layout: torch.memory_format) -> None:
-    parameters = policy(name).draw(3, 0, np.arange(128))
+@pytest.mark.parametrize("extras", [Extras(), EXTRAS], ids=["plain", "extras"])
+@pytest.mark.parametrize("name", [entry.name for entry in POLICIES])
+def test_a_policy_agrees_with_main_memory_and_waits_for_nothing(
+    name: str, extras: Extras, layout: torch.memory_format
+) -> None:
+    positions = np.arange(128)
+    parameters = extras.extend(policy(name).draw(3, 0, positions), seed=3, epoch=0, positions=positions)
     batch = photographs(128, 64, 72).contiguous(memory_format=layout)
     resident = batch.cuda()
-    apply_batch(resident, parameters)
+    apply_batch(resident, parameters, fill=MEAN)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        changed = apply_batch(resident, parameters)
+        changed = apply_batch(resident, parameters, fill=MEAN)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert changed.stride() == resident.stride()
     assert torch.equal(resident.cpu(), batch)
-    difference = gap(changed, apply_batch(batch, parameters))
+    difference = gap(changed, apply_batch(batch, parameters, fill=MEAN))
     assert float((difference > 1).double().mean()) < 1e-4
     assert float(difference.mean()) < 1e-3
 
@@ -84,3 +100,24 @@ def test_windows_are_resized_within_a_level_of_main_memory(autocast: bool) -> No
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert int(gap(resized, resize_batch(batch, windows, 64)).max()) <= 1
+
+
+@pytest.mark.parametrize("extras", [Extras(mixup=0.8), Extras(cutmix=1.0)], ids=["mixup", "cutmix"])
+@pytest.mark.parametrize("number", [2, 33, 64])
+def test_mixing_has_the_bits_of_main_memory_and_waits_for_nothing(extras: Extras, number: int) -> None:
+    batch = photographs(number, 96, 80)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        resident = batch.cuda().contiguous(memory_format=layout)
+        for step in range(4):
+            mixing = draw_mixing(extras, seed=0, epoch=0, step=step)
+            assert mixing is not None
+            mix(resident, mixing)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                mixed = mix(resident, mixing)
+                places = partners(number, device="cuda")
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            assert mixed.stride() == resident.stride()
+            assert torch.equal(mixed.cpu(), mix(batch, mixing))
+            assert torch.equal(places.cpu(), partners(number))

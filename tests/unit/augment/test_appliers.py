@@ -1,17 +1,30 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from autotrain.augment.batch import apply_batch, apply_grouped
+from autotrain.augment.batch import apply_batch, apply_each, apply_grouped
+from autotrain.augment.draws import uniforms
+from autotrain.augment.geometry import erased_window
 from autotrain.augment.operators import OPERATORS
-from autotrain.augment.policy import Parameters, policy
+from autotrain.augment.policy import Chains, Erasing, Parameters, policy
 from autotrain.augment.sample import apply_sample
 from autotrain.augment.space import Op
 
 
+def parameters_of(*steps: tuple[Op, float], flip: bool = False) -> Parameters:
+    """Of one sample."""
+    return Parameters(
+        flip=np.array([flip]),
+        geometry=np.empty((1, 0)),
+        operators=np.array([[step[0] for step in steps]], dtype=np.int8).reshape(1, -1),
+        magnitudes=np.array([[step[1] for step in steps]], dtype=np.float32).reshape(1, -1),
+    )
+
+
 def apply_one(image: torch.Tensor, *steps: tuple[Op, float], flip: bool = False) -> torch.Tensor:
-    operators = np.array([step[0] for step in steps], dtype=np.int8)
-    return apply_sample(image, flip, operators, np.array([step[1] for step in steps], dtype=np.float32))
+    return apply_sample(image, parameters_of(*steps, flip=flip), 0)
 
 
 RAMP = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
@@ -41,7 +54,7 @@ def test_operators_go_from_left_to_right() -> None:
 def test_no_operator_writes_to_its_input(operator: Op) -> None:
     image = torch.randint(0, 256, (3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = image.clone()
-    changed = apply_one(image, (operator, 0.7))
+    changed = apply_one(image, (operator, 0.4))
     changed = changed.clone() if changed is image else changed.fill_(0)
     assert torch.equal(image, before)
 
@@ -51,12 +64,7 @@ def test_no_operator_writes_to_its_input(operator: Op) -> None:
 def test_the_smallest_images_pass_through_every_operator(operator: Op, shape: tuple[int, ...]) -> None:
     image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     one = apply_one(image, (operator, 1.0))
-    parameters = Parameters(
-        flip=np.zeros(1, dtype=np.bool_),
-        geometry=np.empty((1, 0)),
-        operators=np.array([[operator]], dtype=np.int8),
-        magnitudes=np.ones((1, 1), dtype=np.float32),
-    )
+    parameters = parameters_of((operator, 1.0))
     assert one.shape == image.shape
     assert torch.equal(apply_grouped(image[None], parameters)[0], one)
 
@@ -68,7 +76,80 @@ def test_images_of_any_strides_are_taken() -> None:
 
 
 def test_greyscale_images_keep_their_color() -> None:
-    assert torch.equal(apply_one(RAMP[:1], (Op.COLOR, 0.8)), RAMP[:1])
+    for operator in (Op.COLOR, Op.HUE):
+        assert torch.equal(apply_one(RAMP[:1], (operator, 0.3)), RAMP[:1])
+
+
+def test_a_third_of_a_turn_of_the_hue_moves_red_to_green() -> None:
+    image = torch.tensor([200, 100, 100], dtype=torch.uint8).view(3, 1, 1)
+    assert apply_one(image, (Op.HUE, 1 / 3)).flatten().tolist() == [100, 200, 100]
+    assert apply_one(image, (Op.HUE, -1 / 3)).flatten().tolist() == [100, 100, 200]
+
+
+def test_what_is_interpolated_blends_with_black_at_the_border() -> None:
+    image = torch.full((1, 1, 4), 200, dtype=torch.uint8)
+    # The row's own shear is half a pixel of the magnitude.
+    assert apply_one(image, (Op.SHEAR_X_BILINEAR, 0.5)).flatten().tolist() == [200, 200, 200, 150]
+    assert apply_one(image, (Op.SHEAR_X_BILINEAR, -0.5)).flatten().tolist() == [150, 200, 200, 200]
+
+
+def chains_of(*, weights: list[float], operators: list[list[Op]], magnitudes: list[list[float]]) -> Parameters:
+    chains = Chains(
+        operators=np.array([operators], dtype=np.int8),
+        magnitudes=np.array([magnitudes], dtype=np.float32),
+        weights=np.array([weights], dtype=np.float32),
+    )
+    return replace(parameters_of((Op.SOLARIZE, 0.5)), chains=chains)
+
+
+def test_chains_are_blended_with_the_image_before_the_operators() -> None:
+    parameters = chains_of(
+        weights=[0.5, 0.25, 0.25],
+        operators=[[Op.INVERT, Op.INVERT], [Op.BRIGHTNESS, Op.IDENTITY]],
+        magnitudes=[[0, 0], [-1, 0]],
+    )
+    expected = apply_one((RAMP * 0.75).to(torch.uint8), (Op.SOLARIZE, 0.5))
+    assert torch.equal(apply_sample(RAMP, parameters, 0), expected)
+    assert torch.equal(apply_grouped(RAMP[None], parameters)[0], expected)
+
+
+def erasing(number: int) -> Parameters:
+    rectangles = uniforms(0, 0, np.arange(number), count=22, purpose=1)
+    drawn = Erasing(applied=np.arange(number) % 2 == 0, rectangles=rectangles)
+    return replace(policy("flip").draw(0, 0, np.arange(number)), erasing=drawn)
+
+
+@pytest.mark.parametrize(("fill", "shown"), [((9, 8, 7), [9, 8, 7]), (None, [0, 0, 0])])
+def test_an_erased_rectangle_shows_the_fill_and_nothing_else_changes(
+    fill: tuple[int, ...] | None, shown: list[int]
+) -> None:
+    parameters = erasing(6)
+    images = torch.randint(50, 256, (6, 3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    for apply in (apply_each, apply_grouped):
+        changed = apply(images, parameters, fill=fill)
+        for place in range(6):
+            expected = images[place].flip(-1) if parameters.flip[place] else images[place].clone()
+            window = erased_window(parameters.erasing.rectangles[place], 20, 30)
+            if place % 2 == 0:
+                top, left, height, width = window
+                expected[:, top : top + height, left : left + width] = torch.tensor(shown).view(3, 1, 1)
+            assert torch.equal(changed[place], expected)
+    assert torch.equal(images, before)
+
+
+def test_erasing_comes_last() -> None:
+    parameters = replace(erasing(1), operators=np.array([[Op.INVERT]], dtype=np.int8))
+    parameters = replace(parameters, magnitudes=np.zeros((1, 1), dtype=np.float32))
+    image = torch.full((3, 20, 20), 5, dtype=torch.uint8)
+    assert apply_sample(image, parameters, 0, fill=(1, 2, 3)).unique().tolist() == [1, 2, 3, 250]
+
+
+def test_an_image_too_small_for_a_rectangle_stays_whole() -> None:
+    image = torch.full((3, 1, 1), 5, dtype=torch.uint8)
+    parameters = replace(erasing(1), flip=np.zeros(1, dtype=np.bool_))
+    assert torch.equal(apply_sample(image, parameters, 0, fill=(1, 1, 1)), image)
+    assert torch.equal(apply_grouped(image[None], parameters, fill=(1, 1, 1))[0], image)
 
 
 def test_a_translation_by_a_share_of_331_pixels_is_whole() -> None:

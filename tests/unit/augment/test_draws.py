@@ -68,5 +68,6 @@ def test_a_permutation_depends_on_seed_and_epoch() -> None:
 
 
 def test_purposes_are_pinned() -> None:
-    assert [purpose.name for purpose in Purpose] == ["ORDER", "GEOMETRY", "POLICY", "SAMPLE", "BATCH"]
-    assert list(Purpose) == [0, 1, 2, 3, 4]
+    names = ["ORDER", "GEOMETRY", "POLICY", "SAMPLE", "BATCH", "CHAINS", "JITTER", "ERASING"]
+    assert [purpose.name for purpose in Purpose] == names
+    assert list(Purpose) == list(range(8))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from autotrain.augment.policy import policy
 from autotrain.data.loader import Loader, LoaderOptions, usual_start_method
 from autotrain.data.reader import Reader, Recipe
 from autotrain.data.source import open_source
 from autotrain.data.stream import InOrder, Stream
+from autotrain.data.workers import spawn_problem
 from autotrain.errors import CandidateError, DataError
 
 
@@ -82,6 +87,7 @@ def test_frozen_workers_go_on_and_can_be_closed() -> None:
 def test_nothing_runs_without_workers() -> None:
     with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions()) as loader:
         assert loader.pids == ()
+        assert loader.start_method == "none"
         assert loader.pause()
 
 
@@ -137,3 +143,89 @@ def test_a_loader_draws_no_random_numbers() -> None:
     for workers in (0, 1):
         with Loader(reader(Drawing()), Stream(10, 4, seed=0), LoaderOptions(workers=workers), stop=3) as loader:
             assert len(list(loader)) == 3
+
+
+def test_an_unknown_kind_of_workers() -> None:
+    with pytest.raises(DataError, match="unknown kind of workers 'thread'"):
+        Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1, kind="thread"))
+
+
+def test_the_start_method_is_told() -> None:
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1), stop=1) as loader:
+        assert loader.start_method == usual_start_method()
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 1, "kind": "threads"}])
+def test_another_pillow_needs_worker_processes(jpeg_folder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(CandidateError, match=r"asked for the Pillow in .*: use worker processes"):
+        Loader(reader(jpeg_folder), Stream(36, 4, seed=0), LoaderOptions(pillow=str(tmp_path), **options))
+
+
+def test_forked_workers_cannot_run_another_pillow(jpeg_folder: Path, tmp_path: Path) -> None:
+    options = LoaderOptions(workers=1, start_method="fork", pillow=str(tmp_path))
+    with pytest.raises(DataError, match="start them by spawn"):
+        Loader(reader(jpeg_folder), Stream(36, 4, seed=0), options)
+
+
+class Mine(Numbers):
+    """Stands for a dataset that the main script defines."""
+
+    def __init__(self, extra: Any = None) -> None:
+        self.extra = extra
+
+
+def double(sample: Any) -> Any:
+    return sample
+
+
+@pytest.fixture
+def in_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in (Mine, double):
+        monkeypatch.setattr(entry, "__module__", "__main__")
+        monkeypatch.setattr(sys.modules["__main__"], entry.__name__, entry, raising=False)
+
+
+def test_what_the_main_script_defines_is_found_wherever_it_is(in_main: None, tmp_path: Path) -> None:
+    problem = spawn_problem(reader(Mine()))
+    assert problem is not None
+    assert "the dataset Mine uses Mine, which the main script defines" in problem
+    nested = [(torch.zeros(2), {"hooks": [functools.partial(double)]})] * 2
+    problem = spawn_problem(reader(nested))
+    assert problem is not None
+    assert "uses double, which the main script defines" in problem
+    options = LoaderOptions(workers=1, pillow=str(tmp_path))
+    with pytest.raises(DataError, match="workers here start by 'spawn': the dataset Mine uses Mine"):
+        Loader(reader(Mine()), Stream(10, 4, seed=0), options)
+
+
+def test_words_alone_are_no_reference_to_the_main_script(jpeg_folder: Path) -> None:
+    assert spawn_problem(reader(jpeg_folder)) is None
+    assert spawn_problem(reader([(torch.zeros(2), "c__main__\nMine\n")] * 2)) is None
+
+
+def test_a_module_that_workers_would_not_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mine, "__module__", "loaded_by_hand")
+    monkeypatch.setitem(sys.modules, "loaded_by_hand", sys.modules[Numbers.__module__])
+    problem = spawn_problem(reader(Mine()))
+    assert problem is not None
+    assert "uses Mine of loaded_by_hand, a module that workers cannot import" in problem
+
+
+def test_the_main_script_and_the_path_are_put_back_when_workers_cannot_start(
+    jpeg_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def failing(loader: Any) -> Any:
+        seen.extend([sys.modules["__main__"], sys.path[0]])
+        raise OSError("no more processes")
+
+    main, path, environment = sys.modules["__main__"], list(sys.path), dict(os.environ)
+    monkeypatch.setattr(DataLoader, "__iter__", failing)
+    with pytest.raises(OSError, match="no more processes"):
+        Loader(reader(jpeg_folder), Stream(36, 4, seed=0), LoaderOptions(workers=1, pillow=str(tmp_path)))
+    assert seen[0] is not main
+    assert seen[1] == str(tmp_path)
+    assert sys.modules["__main__"] is main
+    assert sys.path == path
+    assert dict(os.environ) == environment

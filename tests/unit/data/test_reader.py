@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from autotrain.augment.policy import policy
-from autotrain.data.reader import Failure, HostBatch, Reader, Recipe
+from autotrain.data.batch import Failure, HostBatch
+from autotrain.data.reader import Reader, Recipe
 from autotrain.data.source import open_source
 from autotrain.data.stream import Stream, Ticket
 from autotrain.errors import DataError, TaskError

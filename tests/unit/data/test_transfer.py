@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from autotrain.data.reader import HostBatch
+from autotrain.data.batch import HostBatch
 from autotrain.data.transfer import Transfer, tensors_in, to_device
 
 CPU = torch.device("cpu")

@@ -1,0 +1,214 @@
+"""Caches of a source: what they may take, how they are made, and filled ones of a part of the samples for measuring."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torchvision
+from numpy.typing import NDArray
+
+from autotrain.cache.budget import disk_budget, estimate_bytes, memory_budget
+from autotrain.cache.cache import Cache
+from autotrain.cache.disk import disk_cache
+from autotrain.cache.keys import cache_key, file_tags
+from autotrain.cache.memory import memory_cache
+from autotrain.data.images import picture_of
+from autotrain.data.samples import Source, image_size, read_sample
+from autotrain.data.stream import seeded
+from autotrain.data.transformed import TransformedSource
+from autotrain.decode.header import jpeg_header
+from autotrain.errors import AutotrainError
+from autotrain.hardware.memory import memory_facts
+from autotrain.world import world
+
+log = logging.getLogger(__name__)
+
+NONE, RAM, DISK = "none", "ram", "disk"
+
+LOOKS = 48
+"""Samples whose size is looked at to estimate the size of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What determines the bytes that a cache keeps of a source's samples."""
+
+    source: Source
+    channels: int
+    """Of the images."""
+
+    size: int | None = None
+    """Side of finished images; None where whole images are kept, because their crops are drawn anew each time."""
+
+    decoder: str = "pillow"
+    """What decodes them."""
+
+    kernel: str = "pillow"
+    """What resizes finished images."""
+
+    @property
+    def steps(self) -> str:
+        """What is done to a sample before it is kept, in words that are the same in every run."""
+        if isinstance(self.source, TransformedSource):
+            return self.source.pipeline.prefix_key
+        if self.size is None:
+            return f"decoded, {self.channels} channels"
+        return f"decoded, {self.channels} channels, centre resized to {self.size} by {self.kernel}"
+
+
+def cache_problem(source: Source) -> str | None:
+    """Return why samples of a source cannot be kept; None where they can."""
+    if isinstance(source, TransformedSource):
+        return None
+    if not source.images:
+        return "the dataset's own work on its samples may be random, and is not understood"
+    if not source.pure:
+        return "the dataset's images may depend on more than their index"
+    if hasattr(source, "batch"):
+        return "the images lie in memory already"
+    return None
+
+
+def cached_bytes(content: Content) -> int:
+    """Return about how many bytes a cache of all samples takes, rather too many than too few."""
+    source = content.source
+    if content.size is not None:
+        return estimate_bytes([content.size**2 * content.channels], len(source))
+    count = min(LOOKS, len(source))
+    indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+    with seeded(0):
+        return estimate_bytes([_bytes(content, index) for index in indices], len(source))
+
+
+def _bytes(content: Content, index: int) -> int:
+    source = content.source
+    if isinstance(source, TransformedSource):
+        image = source.pipeline.prefixed(index)[0]
+        height, width = image_size(image)
+        return height * width * content.channels
+    data = source.encoded(index)
+    header = None if data is None else jpeg_header(data)
+    if header is not None:
+        return header.height * header.width * content.channels
+    picture = picture_of(read_sample(source, index)[0], content.channels)
+    return picture.height * picture.width * content.channels
+
+
+def budget_bytes(kind: str, directory: Path | None) -> int:
+    """Return the bytes that a cache of this kind may take here."""
+    if kind == RAM:
+        return memory_budget(memory_facts(), ranks=world().local_world_size)
+    return 0 if directory is None else disk_budget(directory)
+
+
+def open_cache(kind: str, content: Content, directory: Path | None) -> Cache | None:
+    """Return the cache of a kind, new in memory or as it lies on disk; None for ``none``."""
+    length = len(content.source)
+    if kind == NONE:
+        return None
+    if kind == RAM:
+        return memory_cache(length, budget_bytes(RAM, None))
+    assert directory is not None
+    files = _files(content.source)
+    parts = content.source.name, length, content.steps, content.decoder, PIL.__version__, torchvision.__version__
+    return disk_cache(
+        directory,
+        cache_key(*parts) if not files else cache_key(*parts[:1], *parts[2:]),
+        length,
+        disk_budget(directory),
+        tags=file_tags(files) if files else None,
+        about={"dataset": content.source.name, "kept": content.steps, "decoder": content.decoder},
+        total_bytes=disk_budget(directory),
+    )
+
+
+def disk_problem(source: Source) -> str | None:
+    """Return why samples cannot be told apart from run to run; None where they can."""
+    if _files(source) or getattr(source.dataset, "_fingerprint", None):
+        return None
+    return "only samples that are files can be known again in another run"
+
+
+def _files(source: Source) -> list[str]:
+    """Return the file behind each sample; empty where not every sample is one."""
+    if isinstance(source, TransformedSource):
+        paths = [source.pipeline.path(index) for index in range(len(source))] if source.pipeline.path(0) else []
+        return [path for path in paths if path is not None]
+    return [str(path) for path in source.files(range(len(source)))]
+
+
+@dataclass(slots=True, kw_only=True)
+class WarmSet:
+    """A cache of some samples, which stand in for all of them while rates are measured."""
+
+    cache: Cache
+    indices: NDArray[np.int64]
+    """Those samples."""
+
+    filled: bool = False
+    """Whether the cache holds them; whoever is first to use it sees to that."""
+
+
+class WarmSets:
+    """Filled caches for a probe, made when first asked for; ``close`` removes them.
+
+    Args:
+        samples: how many samples stand in for all.
+        directory: where caches on disk go, into a folder of their own; None if there are none.
+    """
+
+    def __init__(self, samples: int, directory: Path | None) -> None:
+        self.samples = samples
+        self._directory = directory
+        self._folder: Path | None = None
+        self._sets: dict[tuple[str, Content], WarmSet] = {}
+
+    def open(self, kind: str, content: Content) -> WarmSet:
+        """Return the cache of some content, made where it is not there yet."""
+        name = kind, content
+        if name not in self._sets:
+            cache = open_cache(kind, content, self._place() if kind == DISK else None)
+            assert cache is not None
+            length = len(content.source)
+            indices = np.linspace(0, length - 1, min(length, self.samples)).astype(np.int64)
+            self._sets[name] = WarmSet(cache=cache, indices=indices)
+        return self._sets[name]
+
+    def _place(self) -> Path:
+        if self._folder is None:
+            assert self._directory is not None
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=".probe-", dir=self._directory))
+        return self._folder
+
+    def close(self) -> None:
+        """Remove all of them."""
+        for entry in self._sets.values():
+            entry.cache.close()
+        self._sets.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def checked_directory(directory: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder for caches on disk.
+
+    Raises:
+        AutotrainError: it is a file.
+    """
+    if directory is None:
+        return None
+    place = Path(directory).expanduser()
+    if place.exists() and not place.is_dir():
+        raise AutotrainError(f"cache_dir: {place} is not a folder. Give a folder; it is made where it is not there")
+    return place
+
+

@@ -1,0 +1,271 @@
+"""Worker processes: torch's loader, started so that they end with this process and know nothing of its main script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import PIL
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from autotrain.data.batch import Failure, HostBatch
+from autotrain.data.feed import Feed, LoaderOptions
+from autotrain.data.reader import Reader
+from autotrain.data.samples import first_line
+from autotrain.data.stream import Ticket
+from autotrain.errors import CandidateError, DataError
+
+MAIN = "__main__"
+
+
+class ProcessFeed(Feed):
+    """Batches read by worker processes.
+
+    Raises:
+        DataError: workers do not start by fork, and the reader cannot be given to them.
+    """
+
+    def __init__(self, reader: Reader, tickets: Iterator[Ticket], options: LoaderOptions) -> None:
+        super().__init__(reader, tickets, options)
+        self.start_method = options.start_method or ("spawn" if options.pillow else usual_start_method())
+        fresh = _check_start(reader, self.start_method, options.pillow)
+        dataset: Any = reader if options.pillow is None else PillowReader(reader, options.pillow)
+        with warnings.catch_warnings():
+            # Asking for more workers than cores is what a probe does on purpose; forking beside torch's own threads
+            # is what torch's loader does by default.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+            loader: DataLoader[Any] = DataLoader(
+                dataset,
+                sampler=_Tickets(tickets),
+                batch_size=None,
+                num_workers=options.workers,
+                prefetch_factor=options.prefetch,
+                pin_memory=options.pin,
+                multiprocessing_context=self.start_method,
+                worker_init_fn=partial(prepare_worker, parent=_tied_to()),
+                timeout=options.hang_s,
+                generator=torch.Generator(),  # torch's loader would otherwise draw from the process's own
+            )
+            with _ctrl_c_waits(), _fresh_start(options.pillow) if fresh else contextlib.nullcontext():
+                iterator: Any = iter(loader)
+        self._iterator = iterator
+        self.pids = tuple(worker.pid for worker in iterator._workers)
+
+    def next(self) -> HostBatch | Failure:
+        """Return the next batch.
+
+        Raises:
+            CandidateError: a worker died or hangs.
+        """
+        try:
+            batch: HostBatch | Failure = next(self._iterator)
+        except RuntimeError as problem:
+            if "DataLoader worker" in str(problem) or "DataLoader timed out" in str(problem):
+                raise CandidateError(str(problem).splitlines()[0]) from problem
+            raise
+        except (OSError, EOFError) as problem:  # the pipe to a worker that died while it handed over a batch
+            raise CandidateError(f"a loader worker died ({type(problem).__name__}: {problem})") from problem
+        return batch
+
+    def pause(self) -> bool:
+        """Freeze the workers by SIGSTOP, where there is that."""
+        return self._signal("SIGSTOP")
+
+    def resume(self) -> bool:
+        """Let frozen workers go on."""
+        return self._signal("SIGCONT")
+
+    def _signal(self, name: str) -> bool:
+        number = getattr(signal, name, None)
+        if number is None:
+            return not self.pids
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return True
+
+    def close(self) -> None:
+        """End the workers and wait for them."""
+        self.resume()
+        iterator, self._iterator = self._iterator, iter(())
+        shutdown = getattr(iterator, "_shutdown_workers", None)
+        if shutdown is not None:
+            with contextlib.suppress(AttributeError):
+                shutdown()
+        self.pids = ()
+
+
+class _Tickets(Sampler[Ticket]):
+    """The stream's tickets, as torch's loader wants them."""
+
+    def __init__(self, tickets: Iterator[Ticket]) -> None:
+        self._tickets = tickets
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return self._tickets
+
+
+class PillowReader(Dataset[HostBatch | Failure]):
+    """A reader that gives batches only where Pillow comes from a certain folder.
+
+    Args:
+        reader: makes the batches.
+        folder: holds the package ``PIL``.
+    """
+
+    def __init__(self, reader: Reader, folder: str) -> None:
+        self._reader = reader
+        self._folder = folder
+
+    def __getitem__(self, ticket: Ticket) -> HostBatch | Failure:
+        problem = pillow_problem(self._folder)
+        if problem is not None:
+            return Failure(kind="CandidateError", message=problem)
+        return self._reader[ticket]
+
+
+def pillow_problem(folder: str) -> str | None:
+    """Return which Pillow this process runs where it is not the one from a folder, else None."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(PIL.__file__)))
+    if home == os.path.abspath(folder):
+        return None
+    return f"asked for the Pillow in {folder}, but Pillow {PIL.__version__} from {home} runs"
+
+
+def usual_start_method() -> str:
+    """Return how workers start here: fork on Linux (fast, and nothing needs pickling), spawn elsewhere."""
+    return "fork" if sys.platform.startswith("linux") else "spawn"
+
+
+def spawn_problem(reader: Reader) -> str | None:
+    """Return why workers that start anew, without the main script, cannot be given a reader; None where they can."""
+    problem, homes = _pickled(reader)
+    return problem or _missing(reader, homes)
+
+
+def _missing(reader: Reader, homes: dict[str, str]) -> str | None:
+    for home, what in homes.items():
+        reason = None
+        if home == MAIN:
+            reason = f"uses {what}, which the main script defines, and fresh workers do not run that script"
+        elif not _can_be_imported(home):
+            reason = f"uses {what} of {home}, a module that workers cannot import"
+        if reason is not None:
+            return f"the dataset {reader.source.name} {reason}: define it in a module that can be imported"
+    return None
+
+
+def _check_start(reader: Reader, method: str, pillow: str | None) -> bool:
+    """Refuse what workers could not be given; return whether they may start without the main script."""
+    if method == "fork":
+        if pillow is not None:
+            raise DataError(f"forked workers run the Pillow of this process, not that in {pillow}: start them by spawn")
+        return False
+    problem, homes = _pickled(reader)
+    missing = _missing(reader, homes)
+    if problem is None and pillow is None:
+        return missing is None  # else multiprocessing runs the script in each worker, which may define what is missing
+    if problem is not None or missing is not None:
+        raise DataError(f"workers here start by '{method}': {problem or missing}")
+    return True
+
+
+class _References(pickle.Pickler):
+    """Pickles into nothing and notes the home of every class and function that is pickled by name."""
+
+    def __init__(self) -> None:
+        super().__init__(_Nowhere(), protocol=pickle.HIGHEST_PROTOCOL)
+        self.homes: dict[str, str] = {}
+
+    def reducer_override(self, entry: Any) -> Any:
+        if isinstance(entry, type | FunctionType | BuiltinFunctionType):
+            home = getattr(entry, "__module__", None)
+            if isinstance(home, str):
+                self.homes.setdefault(home, entry.__qualname__)
+        return NotImplemented
+
+
+class _Nowhere:
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def _pickled(reader: Reader) -> tuple[str | None, dict[str, str]]:
+    """Return why a reader cannot be pickled, or None, and the modules that reading it back imports, with an example."""
+    references = _References()
+    try:
+        references.dump(reader)
+    except Exception as problem:
+        return (
+            f"the dataset {reader.source.name} cannot be pickled ({first_line(problem)}): define its class at the top "
+            "level of a module, or use workers=0"
+        ), references.homes
+    return None, references.homes
+
+
+def _can_be_imported(module: str) -> bool:
+    package = module.partition(".")[0]
+    return any(finder.find_spec(package, None) is not None for finder in sys.meta_path)
+
+
+@contextlib.contextmanager
+def _fresh_start(first_on_path: str | None) -> Iterator[None]:
+    """Have multiprocessing tell the processes that start within nothing of the main script, and of another import path.
+
+    It reads both from ``sys``. Both are put back at once: the workers are given them while they are being started.
+    """
+    main, path = sys.modules[MAIN], sys.path
+    try:
+        sys.modules[MAIN] = ModuleType(MAIN)
+        if first_on_path is not None:
+            sys.path = [os.path.abspath(first_on_path), *path]
+        yield
+    finally:
+        sys.modules[MAIN] = main
+        sys.path = path
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold Ctrl-C back; workers started within never see it, not even before they can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _tied_to() -> int | None:
+    """Return this process's number where workers may end with the thread that starts them, None elsewhere."""
+    return os.getpid() if threading.current_thread() is threading.main_thread() else None
+
+
+def prepare_worker(number: int, *, parent: int | None = None) -> None:
+    """Let the training process alone answer Ctrl-C; workers end with it.
+
+    Args:
+        number: the worker's, from torch's loader.
+        parent: process number of the training process, where the worker may end with the thread that started it.
+            A worker that is frozen when that process is killed would otherwise stay for good.
+    """
+    del number
+    if os.name == "posix":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent is not None and sys.platform.startswith("linux"):
+        getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig")(signal.SIGKILL)  # noqa: B009 - unknown to stubs
+        if os.getppid() != parent:  # it died before that was set
+            os._exit(1)

@@ -1,0 +1,101 @@
+"""Narrowing: of many ways to load an image, a short race leaves those that can win."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from autotrain.decode.decoder import decoder
+from autotrain.diagnose.demand import content
+from autotrain.knobs.base import Effect
+from autotrain.knobs.registry import Space, canonical, effects
+from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.race import race
+from autotrain.search.events import Noted
+from autotrain.search.recorder import Recorder, value_words
+from autotrain.settings import Settings, Value
+
+log = logging.getLogger(__name__)
+
+RACED = ("decoder", "resize")
+"""Knobs of which only the fastest pair, the fastest exact pair and the default's own go on."""
+
+QUICK_TURNS = 3
+
+
+def fastest_ways(recorder: Recorder, space: Space) -> tuple[dict[str, tuple[Value, ...]], list[tuple[str, Value, str]]]:
+    """Race all pairs of decoder and resize kernel; return what goes on, by knob, and why the rest does not.
+
+    Raises:
+        AutotrainError: the default itself cannot be loaded.
+    """
+    default, workload = space.default, recorder.workload
+    pairs = dict.fromkeys(
+        canonical(replace(default, cache="none", decoder=str(name), resize=str(kernel)), workload)
+        for name in space.choices["decoder"].allowed
+        for kernel in space.choices["resize"].allowed
+    )
+    alone = replace(default, cache="none")
+    if len(pairs) < 2:
+        return {name: (getattr(default, name),) for name in RACED}, []
+    rates = _rates(recorder, [alone, *(entry for entry in pairs if entry != alone)])
+    ranked = sorted(rates, key=lambda entry: -rates[entry])
+    exact = [entry for entry in ranked if Effect.NUMERICS not in effects(entry, alone)]
+    kept = [default, *ranked[:1], *exact[:1]]
+    shown = ", ".join(f"{_words(entry)} {rates[entry]:,.0f}" for entry in ranked[:4])
+    recorder.observer(Noted(words=f"images/s of one loading process: {shown}"))
+    allowed = {name: tuple(dict.fromkeys(getattr(entry, name) for entry in kept)) for name in RACED}
+    return allowed, _losers(rates, allowed, ranked)
+
+
+def measure_contents(recorder: Recorder, members: Sequence[Settings]) -> None:
+    """Measure, in one process, every way of loading that the members differ in and that is not known yet."""
+    session = recorder.session
+    known = {content(entry.settings) for entry in session.of(Kind.INPUT)}
+    wanted = {content(entry): entry for entry in reversed(members) if content(entry) not in known}
+    _measure(recorder, [replace(entry, workers=0) for entry in wanted.values()], turns=QUICK_TURNS)
+
+
+def _rates(recorder: Recorder, entrants: list[Settings]) -> dict[Settings, float]:
+    measured = _measure(recorder, entrants, turns=QUICK_TURNS)
+    by_content = {content(entry.settings): entry.rate.value / max(1, entry.settings.workers) for entry in measured}
+    return {entry: by_content[content(entry)] for entry in entrants if content(entry) in by_content}
+
+
+def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> list[Measurement]:
+    """Race what runs in this process; what needs workers of its own is drained through one."""
+    here = [entry for entry in entrants if decoder(entry.decoder).misplaced() is None]
+    measured, failed = race(recorder.workload, here, clock=recorder.clock, turns=turns)
+    recorder.note(measurements=(*recorder.session.measurements, *measured))
+    for settings, reason in failed:
+        recorder.failed(settings, reason)
+    for entry in entrants:
+        if entry not in here:
+            alone = recorder.loading(replace(entry, workers=1, loader="processes"))
+            measured += [alone] if alone is not None else []
+    return measured
+
+
+def _losers(
+    rates: Mapping[Settings, float], allowed: Mapping[str, tuple[Value, ...]], ranked: Sequence[Settings]
+) -> list[tuple[str, Value, str]]:
+    best = ranked[0]
+    found = []
+    for name in RACED:
+        of_value: dict[Value, float] = {}
+        for settings, rate in rates.items():
+            value = getattr(settings, name)
+            of_value[value] = max(rate, of_value.get(value, 0.0))
+        for value, rate in of_value.items():
+            if value not in allowed[name]:
+                reason = f"loads {rate:,.0f} images/s in one process, {_words(best)} {rates[best]:,.0f}"
+                found.append((name, value, reason))
+    return found
+
+
+def _words(settings: Settings) -> str:
+    kernel = "" if settings.resize == "pillow" else f" and {settings.resize}'s resize"
+    return f"{value_words('decoder', settings.decoder)}{kernel}"
+
+
