@@ -21,7 +21,7 @@ class Settings:
     """Layout of images and weights: contiguous (NCHW) or channels_last (NHWC)."""
 
     augmentation: str = "none"
-    """Policy that every training image goes through: none, flip, crop, trivial, rand, auto or augmix."""
+    """Policy that every training image goes through: none, flip, crop, trivial, rand, autoaugment or augmix."""
 
     placement: str = "worker"
     """Where the policy's pixel work happens: per image in a loader worker, or per batch on the device."""

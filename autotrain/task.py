@@ -48,8 +48,8 @@ class Task:
     """Side of the square images that the model sees, in pixels; the images' own where they agree, else 224."""
 
     augmentation: str | None = None
-    """Policy for training images (none, flip, crop, trivial, rand, autoaugment, augmix), or ``"auto"``: the strongest that costs at most
-    ``allowance``. Where None, image folders get crop, every other dataset none."""
+    """Policy for training images (none, flip, crop, trivial, rand, autoaugment, augmix), or ``"auto"``: the strongest
+    that costs at most ``allowance``. Where None, image folders get crop, every other dataset none."""
 
     allowance: float = 0.05
     """Share of the images/s without augmentation that ``"auto"`` may give up for a stronger policy."""

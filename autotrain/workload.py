@@ -451,9 +451,10 @@ def _check_schedule(workload: Workload) -> None:
 def _check_labels(workload: Workload) -> None:
     """Find class numbers that no model could have meant; the model's own outputs are checked when it is live."""
     source = workload.source
-    if workload.loss is not functional.cross_entropy or not isinstance(source, TensorSource | FolderSource):
+    known = getattr(source, "labels", None)
+    if workload.loss is not functional.cross_entropy or known is None:
         return
-    labels = torch.as_tensor(source.labels)
+    labels = torch.as_tensor(known)
     if labels.numel() and int(labels.min()) < 0:
         place = int(labels.argmin())
         raise DataError(f"{source.where(place)}: label {int(labels.min())} is negative; classes count from 0")
@@ -463,8 +464,8 @@ def _check_classes(source: Source, validation: Source | None) -> None:
     """Find validation classes that are numbered differently: nobody would notice but by a bad accuracy."""
     if validation is None:
         return
-    names, others = (getattr(entry.dataset, "classes", None) for entry in (source, validation))
-    if not (isinstance(names, list | tuple) and isinstance(others, list | tuple)) or list(names) == list(others):
+    names, others = source.class_names, validation.class_names
+    if names is None or others is None or names == others:
         return
     odd = sorted(set(names) ^ set(others))
     where = f"'{odd[0]}' is in one of them only" if odd else "they are in another order"

@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
+os.environ["AUTOTRAIN_PILLOW_SIMD"] = "/nonexistent/pillow-simd"  # tests do not depend on what a user has built
+
 GRACE_S = 5.0
 """How long processes and threads may take to end that were told to before the test ended."""
 

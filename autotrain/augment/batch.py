@@ -4,6 +4,8 @@ Only the parameters are looked at on the host, so a CUDA batch needs no synchron
 operator, and each kind is one batched call.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +55,28 @@ def apply_batch(images: Tensor, parameters: Parameters, *, fill: Fill | None = N
 def apply_each(images: Tensor, parameters: Parameters, *, fill: Fill | None = None) -> Tensor:
     """Apply image by image with the per-sample applier: in main memory the faster way, but for small images."""
     changed = torch.empty_like(images)
-    for place in range(len(images)):
-        changed[place] = apply_sample(images[place], parameters, place, fill=fill)
+    with _one_thread():
+        for place in range(len(images)):
+            changed[place] = apply_sample(images[place], parameters, place, fill=fill)
     return changed
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch's operations in the calling thread.
+
+    Those on one image are too small to gain from more threads, and where loader workers share the cores each of them
+    would wait for a thread that is not running (seen: 10 times as slow). A thread pool loses to Python's lock.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def apply_grouped(images: Tensor, parameters: Parameters, *, fill: Fill | None = None) -> Tensor:

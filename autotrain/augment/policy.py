@@ -236,7 +236,7 @@ POLICIES: tuple[Policy, ...] = (
     Policy(name="crop", strength=2, flips=True, crops=True),
     TrivialAugmentWide(name="trivial", strength=3, flips=True, crops=True, depth=1),
     RandAugment(name="rand", strength=4, flips=True, crops=True, depth=2),
-    AutoAugment(name="auto", strength=5, flips=True, crops=True, depth=2),
+    AutoAugment(name="autoaugment", strength=5, flips=True, crops=True, depth=2),
     AugMix(name="augmix", strength=6, flips=True, crops=True, depth=3),
 )
 """Every policy, weakest first; each includes the crop and the flip of the weaker ones."""

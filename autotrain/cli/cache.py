@@ -76,7 +76,7 @@ def _line(entry: Kept) -> str:
         samples = "of another version, or damaged"
     else:
         samples = f"{entry.filled:,} of {entry.about.get('samples', '?')} samples"
-    words = [str(entry.about[name]) for name in ("dataset", "prefix") if name in entry.about]
+    words = [str(value) for name, value in entry.about.items() if name not in ("created", "samples", "key")]
     state = "in use" if entry.in_use else f"used {_age(time.time() - entry.used_at)} ago"
     return f"{entry.key}  {_size(entry.bytes):>10}  {samples}, {state}  {', '.join(words)}".rstrip()
 

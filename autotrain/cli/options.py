@@ -53,7 +53,9 @@ class Options:
     batch_size: Annotated[int | None, _opt("Images per optimizer step.", min=1)] = None
     duration: Annotated[str | None, _opt("Length of the training, such as 5ep, 1000step or 30min.")] = None
     lr: Annotated[float | None, _opt("Learning rate of the AdamW that is used without an optimizer in TARGET.")] = None
-    augment: Annotated[str | None, _opt("none, flip, crop, trivial, rand, autoaugment or augmix; auto: the strongest at 5% cost.")] = None
+    augment: Annotated[
+        str | None, _opt("none, flip, crop, trivial, rand, autoaugment or augmix; auto: the strongest at 5% cost.")
+    ] = None
     color_jitter: Annotated[str | None, _opt(_JITTER, metavar="B,C,S,H")] = None
     erasing: Annotated[float | None, _opt("Chance that a rectangle of a training image is erased.")] = None
     mixup: Annotated[float | None, _opt("Alpha of mixup: pairs of images are mixed; 0: not.")] = None

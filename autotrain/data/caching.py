@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from autotrain.cache.cache import Cache
 from autotrain.cache.disk import disk_cache
 from autotrain.cache.keys import cache_key, file_tags
 from autotrain.cache.memory import memory_cache
+from autotrain.cache.shelf import LOCK, kept, remove
 from autotrain.data.images import picture_of
 from autotrain.data.samples import Source, image_size, read_sample
 from autotrain.data.stream import seeded
@@ -31,6 +32,9 @@ from autotrain.world import world
 log = logging.getLogger(__name__)
 
 NONE, RAM, DISK = "none", "ram", "disk"
+
+SPARE = 1.1
+"""Room in a cache for each byte that it is estimated to need."""
 
 LOOKS = 48
 """Samples whose size is looked at to estimate the size of all."""
@@ -108,23 +112,32 @@ def budget_bytes(kind: str, directory: Path | None) -> int:
     return 0 if directory is None else disk_budget(directory)
 
 
-def open_cache(kind: str, content: Content, directory: Path | None) -> Cache | None:
-    """Return the cache of a kind, new in memory or as it lies on disk; None for ``none``."""
-    length = len(content.source)
+def open_cache(kind: str, content: Content, directory: Path | None, *, name: str = "") -> Cache | None:
+    """Return the cache of a kind, new in memory or as it lies on disk; None for ``none``.
+
+    Args:
+        kind: none, ram or disk.
+        content: what is kept.
+        directory: where caches on disk lie.
+        name: stands before the key of one on disk that is nobody else's.
+    """
+    source, length = content.source, len(content.source)
     if kind == NONE:
         return None
+    capacity = min(int(SPARE * cached_bytes(content)), budget_bytes(kind, directory))
     if kind == RAM:
-        return memory_cache(length, budget_bytes(RAM, None))
+        return memory_cache(length, capacity)
     assert directory is not None
-    files = _files(content.source)
-    parts = content.source.name, length, content.steps, content.decoder, PIL.__version__, torchvision.__version__
+    files = _files(source)
+    known = source.name if files else (source.name, length, getattr(source.dataset, "_fingerprint", None))
+    key = cache_key(known, content.steps, content.decoder, PIL.__version__, torchvision.__version__)
     return disk_cache(
         directory,
-        cache_key(*parts) if not files else cache_key(*parts[:1], *parts[2:]),
+        name + key,
         length,
-        disk_budget(directory),
-        tags=file_tags(files) if files else None,
-        about={"dataset": content.source.name, "kept": content.steps, "decoder": content.decoder},
+        capacity,
+        tags=file_tags(files, labels=[source.label(index) for index in range(length)]) if files else None,
+        about={"dataset": source.name, "kept": content.steps, "decoder": content.decoder},
         total_bytes=disk_budget(directory),
     )
 
@@ -161,41 +174,41 @@ class WarmSets:
 
     Args:
         samples: how many samples stand in for all.
-        directory: where caches on disk go, into a folder of their own; None if there are none.
+        directory: where caches on disk lie; None if there are none.
     """
 
     def __init__(self, samples: int, directory: Path | None) -> None:
         self.samples = samples
         self._directory = directory
-        self._folder: Path | None = None
+        self._made = directory is not None and not directory.exists()
         self._sets: dict[tuple[str, Content], WarmSet] = {}
+        self._name = f"probe-{uuid.uuid4().hex[:8]}-"
 
     def open(self, kind: str, content: Content) -> WarmSet:
         """Return the cache of some content, made where it is not there yet."""
-        name = kind, content
-        if name not in self._sets:
-            cache = open_cache(kind, content, self._place() if kind == DISK else None)
+        place = kind, content
+        if place not in self._sets:
+            cache = open_cache(kind, content, self._directory, name=self._name)
             assert cache is not None
             length = len(content.source)
             indices = np.linspace(0, length - 1, min(length, self.samples)).astype(np.int64)
-            self._sets[name] = WarmSet(cache=cache, indices=indices)
-        return self._sets[name]
-
-    def _place(self) -> Path:
-        if self._folder is None:
-            assert self._directory is not None
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=".probe-", dir=self._directory))
-        return self._folder
+            self._sets[place] = WarmSet(cache=cache, indices=indices)
+        return self._sets[place]
 
     def close(self) -> None:
         """Remove all of them."""
         for entry in self._sets.values():
             entry.cache.close()
         self._sets.clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._directory is None or not self._directory.exists():
+            return
+        for kept_one in kept(self._directory):
+            if kept_one.key.startswith(self._name):
+                remove(self._directory, kept_one.key)
+        if self._made and not kept(self._directory):
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                (self._directory / LOCK).unlink(missing_ok=True)
+                self._directory.rmdir()
 
 
 def checked_directory(directory: str | os.PathLike[str] | None) -> Path | None:
@@ -210,5 +223,3 @@ def checked_directory(directory: str | os.PathLike[str] | None) -> Path | None:
     if place.exists() and not place.is_dir():
         raise AutotrainError(f"cache_dir: {place} is not a folder. Give a folder; it is made where it is not there")
     return place
-
-

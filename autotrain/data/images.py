@@ -85,9 +85,7 @@ class ImageReader:
             labels.append(self._read(source, index, self._choice(draws[place]), out[place]))
         return labels
 
-    def pack(
-        self, source: Source, indices: Sequence[int], draws: NDArray[np.float64]
-    ) -> tuple[Packed, list[Any]]:
+    def pack(self, source: Source, indices: Sequence[int], draws: NDArray[np.float64]) -> tuple[Packed, list[Any]]:
         """Return files that the device is to decode, and their labels.
 
         Raises:
@@ -141,9 +139,7 @@ class ImageReader:
             raise unreadable(source, index, problem) from problem
         return source.label(index)
 
-    def _from_cache(
-        self, cache: Cache, source: Source, index: int, choose: Choose, out: NDArray[np.uint8]
-    ) -> Any:
+    def _from_cache(self, cache: Cache, source: Source, index: int, choose: Choose, out: NDArray[np.uint8]) -> Any:
         """Take the image from the cache, and put it there first where it is not."""
         kept = cache.get(index)
         if kept is None:

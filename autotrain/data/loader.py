@@ -5,7 +5,7 @@ from __future__ import annotations
 from autotrain.data.batch import Failure, HostBatch
 from autotrain.data.feed import HANG_S, PROCESSES, THREADS, Feed, LoaderOptions
 from autotrain.data.reader import Reader
-from autotrain.data.stream import InOrder, Stream
+from autotrain.data.stream import Tickets
 from autotrain.data.threads import ThreadFeed, thread_problem
 from autotrain.data.workers import ProcessFeed, pillow_problem, usual_start_method
 from autotrain.errors import CandidateError, DataError, unknown
@@ -26,7 +26,7 @@ class Loader:
     def __init__(
         self,
         reader: Reader,
-        stream: Stream | InOrder,
+        stream: Tickets,
         options: LoaderOptions,
         *,
         start: int = 0,

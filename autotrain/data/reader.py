@@ -211,9 +211,7 @@ class Reader(Dataset[HostBatch | Failure]):
         size, channels = self._images.size, self._images.channels
         buffer = _buffer((len(indices), size, size, channels))
         images = buffer.permute(0, 3, 1, 2)
-        labels = self._images.fill(
-            self.source, indices, parameters.geometry, buffer.numpy(), seeds=self._seeds(ticket)
-        )
+        labels = self._images.fill(self.source, indices, parameters.geometry, buffer.numpy(), seeds=self._seeds(ticket))
         if not self.on_device:
             for place in range(len(images)):
                 images[place] = self._augmented(images[place], parameters, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ class Ticket:
 
     indices: NDArray[np.int64]
     """Indices into the dataset, shape (n,)."""
+
+
+class Tickets(Protocol):
+    """What a loader needs of a stream."""
+
+    def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
+        """Yield the tickets of steps ``start`` to ``stop``, without end where ``stop`` is None."""
 
 
 class Stream:
@@ -106,10 +113,11 @@ class Stream:
             step += 1
 
     def _share(self, rank: int) -> int:
-        """Return where a rank's part of a batch begins: at an even place, but for the end of the batch."""
-        if rank == self.world_size:
-            return self.batch_size
-        return rank * self.batch_size // self.world_size // 2 * 2
+        """Return where a rank's part of a batch begins: at an even place, where there are two images for each rank."""
+        place = rank * self.batch_size // self.world_size
+        if rank == self.world_size or self.batch_size < 2 * self.world_size:
+            return place
+        return place // 2 * 2
 
     def _sampled(self, epoch: int) -> NDArray[np.int64]:
         assert self._sampler is not None

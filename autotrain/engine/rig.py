@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch.optim import Optimizer
 
 from autotrain.cache.cache import Cache
+from autotrain.data.batch import HostBatch
 from autotrain.data.caching import WarmSet, open_cache
 from autotrain.data.loader import HANG_S, Loader, LoaderOptions
-from autotrain.data.batch import HostBatch
 from autotrain.data.reader import Reader
 from autotrain.data.stream import Ticket, seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
@@ -26,7 +26,6 @@ from autotrain.errors import CandidateError, TaskError
 from autotrain.knobs.registry import KNOBS
 from autotrain.settings import Settings
 from autotrain.workload import Workload, check_fit
-
 
 FILL_S = 4.0
 """Seconds after which a cache that is filled for measuring is large enough, however few samples it holds."""
@@ -41,6 +40,14 @@ def make_reader(workload: Workload, settings: Settings, cache: Cache | None = No
     for knob in KNOBS:
         knob.reader_options(getattr(settings, knob.name), options)
     return Reader(workload.source, workload.recipe(settings.augmentation), cache=cache, **options)
+
+
+def loader_options(settings: Settings, *, hang_s: float = HANG_S) -> LoaderOptions:
+    """Return how a loader runs under settings."""
+    options: dict[str, Any] = {"hang_s": hang_s}
+    for knob in KNOBS:
+        knob.loader_options(getattr(settings, knob.name), options)
+    return LoaderOptions(**options)
 
 
 def warm_reader(workload: Workload, settings: Settings) -> tuple[Reader, NDArray[np.int64] | None]:
@@ -81,10 +88,7 @@ class InputSide:
         stop: int | None = None,
         hang_s: float = HANG_S,
     ) -> None:
-        loader_options: dict[str, Any] = {"hang_s": hang_s}
-        for knob in KNOBS:
-            knob.loader_options(getattr(settings, knob.name), loader_options)
-        self.options = LoaderOptions(**loader_options)
+        self.options = loader_options(settings, hang_s=hang_s)
         self._cache: Cache | None = None
         subset = None
         if workload.warm is not None:

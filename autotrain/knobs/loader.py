@@ -40,6 +40,8 @@ class LoaderKind(Knob):
 
 
 def _reason(workload: Workload) -> str | None:
-    if workload.source.pure:
+    if workload.source.pure and workload.task.collate is None:
         return None
+    if workload.source.pure:
+        return "a collation of your own may draw random numbers, and threads of one process share their generators"
     return "the dataset may draw random numbers, and threads of one process share their generators"

@@ -10,7 +10,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "precision": ("fp32", "tf32", "bf16", "fp16"),
         "memory_format": ("contiguous", "channels_last"),
-        "augmentation": ("none", "flip", "crop", "trivial", "rand", "auto", "augmix"),
+        "augmentation": ("none", "flip", "crop", "trivial", "rand", "autoaugment", "augmix"),
         "placement": ("worker", "device"),
         "decoder": (
             *("pillow", "torchvision", "simplejpeg", "pillow_draft", "simplejpeg_scaled"),

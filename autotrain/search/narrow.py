@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from autotrain.decode.decoder import decoder
 from autotrain.diagnose.demand import content
 from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import Space, canonical, effects
@@ -59,21 +58,15 @@ def measure_contents(recorder: Recorder, members: Sequence[Settings]) -> None:
 
 def _rates(recorder: Recorder, entrants: list[Settings]) -> dict[Settings, float]:
     measured = _measure(recorder, entrants, turns=QUICK_TURNS)
-    by_content = {content(entry.settings): entry.rate.value / max(1, entry.settings.workers) for entry in measured}
+    by_content = {content(entry.settings): entry.rate.value for entry in measured}
     return {entry: by_content[content(entry)] for entry in entrants if content(entry) in by_content}
 
 
 def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> list[Measurement]:
-    """Race what runs in this process; what needs workers of its own is drained through one."""
-    here = [entry for entry in entrants if decoder(entry.decoder).misplaced() is None]
-    measured, failed = race(recorder.workload, here, clock=recorder.clock, turns=turns)
+    measured, failed = race(recorder.workload, entrants, clock=recorder.clock, turns=turns)
     recorder.note(measurements=(*recorder.session.measurements, *measured))
     for settings, reason in failed:
         recorder.failed(settings, reason)
-    for entry in entrants:
-        if entry not in here:
-            alone = recorder.loading(replace(entry, workers=1, loader="processes"))
-            measured += [alone] if alone is not None else []
     return measured
 
 
@@ -97,5 +90,3 @@ def _losers(
 def _words(settings: Settings) -> str:
     kernel = "" if settings.resize == "pillow" else f" and {settings.resize}'s resize"
     return f"{value_words('decoder', settings.decoder)}{kernel}"
-
-

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autotrain.errors import CandidateError
+from autotrain.measure.failure import candidate
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Session
 from autotrain.search.budget import Budget
 from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, interleave
 from autotrain.search.events import Event, Noted, Stage, Turn
-from autotrain.search.failure import candidate
 from autotrain.search.guard import guard, needs_guard
 from autotrain.search.objective import best, candidates
 from autotrain.search.recorder import Recorder, describe

@@ -11,10 +11,10 @@ from autotrain.errors import CandidateError
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, burst
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import ComputeDrive, InputDrive, resident_batches
+from autotrain.measure.failure import candidate
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed, Session
 from autotrain.search.events import Measured, Measuring, Observer, Skipped
-from autotrain.search.failure import candidate
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 

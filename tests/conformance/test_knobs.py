@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 
 from autotrain.augment.policy import POLICIES
 from autotrain.data.transfer import Transfer
+from autotrain.decode.decoder import DECODERS
 from autotrain.engine.rig import InputSide, Rig
 from autotrain.errors import SettingsError
 from autotrain.hardware.machine import Machine, machine_facts
@@ -88,9 +90,8 @@ def equal_start(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def workload_of(model: nn.Module, **options: Any) -> Workload:
-    return prepare_workload(
-        Task(model=model, dataset=data(), **{"batch_size": BATCH, "image_size": SIDE, "device": "cpu", **options})
-    )
+    fields = {"dataset": data(), "batch_size": BATCH, "image_size": SIDE, "device": "cpu", **options}
+    return prepare_workload(Task(model=model, **fields))
 
 
 @pytest.fixture
@@ -101,7 +102,12 @@ def workload(tiny_model: Any) -> Workload:
 
 def helped(settings: Settings, name: str) -> Settings:
     """Return settings under which the knob has an effect."""
-    changes: dict[str, Any] = {"placement": {"augmentation": "rand"}, "prefetch": {"workers": 1}}.get(name, {})
+    changes: dict[str, Any] = {
+        "placement": {"augmentation": "rand"},
+        "prefetch": {"workers": 1},
+        "loader": {"workers": 2},
+        **dict.fromkeys(("decoder", "resize", "cache"), {"augmentation": "crop"}),
+    }.get(name, {})
     return replace(settings, **changes)
 
 
@@ -190,7 +196,11 @@ SAMPLES = {
     "memory_format": ("contiguous", "channels_last"),
     "augmentation": tuple(entry.name for entry in POLICIES),
     "placement": ("worker", "device"),
+    "decoder": tuple(entry.name for entry in DECODERS),
+    "resize": ("pillow", "torch"),
+    "cache": ("none", "ram", "disk"),
     "threads": (0, 1),
+    "loader": ("processes", "threads"),
     "workers": (0, 1),
     "prefetch": (1, 3),
     "pinning": (False, True),
@@ -351,12 +361,19 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+OF_FILES = ("decoder", "resize", "cache", "loader")
+"""Knobs that need image files to have a choice."""
+
+
 @pytest.mark.parametrize(("name", "value"), CASES)
-def test_two_steps_train_and_leave_no_trace(tiny_model: Any, name: str, value: Any) -> None:
+def test_two_steps_train_and_leave_no_trace(
+    tiny_model: Any, jpeg_folder: Path, tmp_path: Path, name: str, value: Any
+) -> None:
     for (_, make), (_, make_optimizer) in zip(MODELS.items(), OPTIMIZERS.items(), strict=True):
         model = make(tiny_model)
         optimizer = used(model, make_optimizer)
-        workload = workload_of(model, augmentation="auto", optimizer=optimizer)
+        files: dict[str, Any] = {"dataset": jpeg_folder, "cache_dir": tmp_path} if name in OF_FILES else {}
+        workload = workload_of(model, augmentation="auto", optimizer=optimizer, **files)
         settings = live_settings(workload, name, value)
         before = everything(model, optimizer)
         weights = [entry.detach().clone() for entry in model.parameters()]

@@ -85,7 +85,15 @@ class Laboratory(Clock):
         self.log: list[tuple[Kind, Settings]] = []
         self.duels: list[tuple[Settings, Settings]] = []
         self.guarded: list[Settings] = []
-        self.cost = {"none": 1.0, "flip": 0.995, "crop": 0.97, "trivial": 0.85, "rand": 0.8}
+        self.cost = {
+            "none": 1.0,
+            "flip": 0.995,
+            "crop": 0.97,
+            "trivial": 0.85,
+            "rand": 0.8,
+            "autoaugment": 0.78,
+            "augmix": 0.6,
+        }
         self.duel_ratio: float | None = None
         self.faulty: Settings | None = None
         for name in ("burst", "duel", "interleave", "guard"):

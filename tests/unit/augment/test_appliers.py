@@ -178,3 +178,16 @@ def test_an_empty_batch_is_taken() -> None:
 
 def test_names_are_unique() -> None:
     assert len({operator.name for operator in OPERATORS}) == len(OPERATORS)
+
+
+def test_the_thread_count_is_as_before_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        apply_each(RAMP[None], policy("trivial").draw(0, 0, np.arange(1)))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(IndexError):
+            apply_each(RAMP[None], policy("trivial").draw(0, 0, np.arange(0)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

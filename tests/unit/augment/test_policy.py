@@ -13,7 +13,7 @@ MANY = np.arange(60_000)
 
 
 def test_policies_are_listed_weakest_first() -> None:
-    assert [entry.name for entry in POLICIES] == ["none", "flip", "crop", "trivial", "rand", "auto", "augmix"]
+    assert [entry.name for entry in POLICIES] == ["none", "flip", "crop", "trivial", "rand", "autoaugment", "augmix"]
     assert [entry.strength for entry in POLICIES] == list(range(7))
     assert [entry.crops for entry in POLICIES] == [False, False, True, True, True, True, True]
     assert [entry.depth for entry in POLICIES] == [0, 0, 0, 1, 2, 2, 3]
@@ -29,7 +29,7 @@ def digest(*arrays: np.ndarray) -> str:
         ("flip", "f7c64aa86c165888"),
         ("trivial", "18618de6eb7413c5"),
         ("rand", "ebaacd7ec26aceba"),
-        ("auto", "068f966960871882"),
+        ("autoaugment", "068f966960871882"),
         ("augmix", "287f905fa899cf37"),
     ],
 )
@@ -89,7 +89,7 @@ def test_stronger_policies_keep_the_flips_and_crops_of_weaker_ones() -> None:
 
 def test_half_of_the_samples_are_flipped() -> None:
     assert not policy("none").draw(0, 0, MANY).flip.any()
-    for name in ("flip", "crop", "trivial", "rand", "auto", "augmix"):
+    for name in ("flip", "crop", "trivial", "rand", "autoaugment", "augmix"):
         assert abs(policy(name).draw(0, 0, MANY).flip.mean() - 0.5) < 0.01
 
 
@@ -122,7 +122,7 @@ def test_rand_draws_two_operators_independently_at_one_magnitude() -> None:
 
 
 def test_auto_applies_each_operator_of_a_pair_with_its_own_chance() -> None:
-    drawn = policy("auto").draw(11, 0, MANY)
+    drawn = policy("autoaugment").draw(11, 0, MANY)
     for step in range(2):
         for op in Op:
             expected = np.mean((AUTO.operators[:, step] == op) * AUTO.probabilities[:, step])

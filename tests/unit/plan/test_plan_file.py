@@ -73,13 +73,17 @@ def test_file_says_what_it_is_and_how_to_use_it() -> None:
 def test_each_setting_has_its_comment() -> None:
     text = PLAN.to_yaml()
     section = text[text.index("settings:") : text.index("evidence:")]
-    assert section.splitlines()[:9] == [
+    assert section.splitlines()[:13] == [
         "settings:",
         "  precision: bf16               # worth 1.93x (1.75 to 2.08), instead of fp32",
         "  memory_format: channels_last  # instead of contiguous",
         "  augmentation: crop            # the policy",
         "  placement: worker             # the default",
+        "  decoder: pillow               # the default",
+        "  resize: pillow                # the default",
+        "  cache: none                   # the default",
         "  threads: 0                    # the default",
+        "  loader: processes             # the default",
         "  workers: 2                    # instead of the default, 0",
         "  prefetch: 2                   # the default",
         "  pinning: false                # the default",
