@@ -52,7 +52,7 @@ def loader_options(settings: Settings, *, hang_s: float = HANG_S) -> LoaderOptio
 
 def warm_reader(workload: Workload, settings: Settings) -> tuple[Reader, NDArray[np.int64] | None]:
     """Return a reader for measuring, and the samples in its cache where it has one, filled."""
-    if settings.cache == Settings().cache:
+    if settings.cache == Settings().cache or workload.cache_problem is not None:
         return make_reader(workload, settings), None
     assert workload.warm is not None
     warm = workload.warm.open(settings.cache, workload.content(settings))
@@ -94,7 +94,8 @@ class InputSide:
         if workload.warm is not None:
             reader, subset = warm_reader(workload, settings)
         else:
-            self._cache = open_cache(settings.cache, workload.content(settings), workload.cache_dir)
+            if workload.cache_problem is None:
+                self._cache = open_cache(settings.cache, workload.content(settings), workload.cache_dir)
             reader = make_reader(workload, settings, self._cache)
         try:
             self.loader = Loader(reader, workload.stream(subset=subset), self.options, start=start, stop=stop)

@@ -138,7 +138,8 @@ class ProbeNarrator(Narrator):
         self.status.show(f"{event.title} ...")
 
     def _on_measured(self, event: Measured) -> None:
-        self.tell(story.measured(event))
+        if self.verbose or not event.raced:
+            self.tell(story.measured(event))
         if self._default is None and event.measurement.kind is Kind.FULL:
             self._default = event.measurement.settings
             self.tell(*story.time_split(event.measurement))

@@ -46,6 +46,9 @@ class Measured:
     predicted: float | None = None
     """Images/s that had been predicted."""
 
+    raced: bool = False
+    """Whether it is one of many short ones that are summed up in a line of their own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosed:

@@ -11,8 +11,8 @@ from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import Space, canonical, effects
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.race import race
-from autotrain.search.events import Noted
-from autotrain.search.recorder import Recorder, value_words
+from autotrain.search.events import Measured, Noted
+from autotrain.search.recorder import Recorder, describe, value_words
 from autotrain.settings import Settings, Value
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,9 @@ def _rates(recorder: Recorder, entrants: list[Settings]) -> dict[Settings, float
 def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> list[Measurement]:
     measured, failed = race(recorder.workload, entrants, clock=recorder.clock, turns=turns)
     recorder.note(measurements=(*recorder.session.measurements, *measured))
+    for entry in measured:
+        what = f"loading alone, {describe(entry.settings, recorder.session.default)}"
+        recorder.observer(Measured(what=what, measurement=entry, raced=True))
     for settings, reason in failed:
         recorder.failed(settings, reason)
     return measured

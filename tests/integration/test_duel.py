@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import replace
+from multiprocessing import resource_tracker
 
 import numpy as np
 import psutil
@@ -51,7 +52,8 @@ def make(tiny_model):
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # Python keeps it once it has spawned a process
+    return [entry for entry in psutil.Process().children() if entry.pid != tracker]
 
 
 def wait_for(condition, seconds: float = 5.0) -> bool:

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 import PIL
@@ -98,16 +96,7 @@ def test_frozen_workers_end_when_their_parent_is_killed(
     assert (folder / "runs").read_text() == "run\n"
 
 
-@pytest.fixture
-def no_tracker() -> Iterator[None]:
-    """End the process that Python keeps once it has spawned another: tests after this one count children."""
-    yield
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
-
-
-def test_workers_with_another_pillow_than_asked_for_are_a_failed_candidate(
-    jpeg_folder: Path, tmp_path: Path, no_tracker: None
-) -> None:
+def test_workers_with_another_pillow_than_asked_for_are_a_failed_candidate(jpeg_folder: Path, tmp_path: Path) -> None:
     reader = Reader(open_source(jpeg_folder), Recipe(seed=0, policy=policy("none"), image_size=8))
     options = LoaderOptions(workers=1, prefetch=1, pillow=str(tmp_path))
     with Loader(reader, Stream(36, 4, seed=0), options) as loader:

@@ -99,6 +99,7 @@ class Laboratory(Clock):
         for name in ("burst", "duel", "interleave", "guard"):
             module = "recorder" if name == "burst" else "proof"
             monkeypatch.setattr(f"autotrain.search.{module}.{name}", getattr(self, name))
+        monkeypatch.setattr("autotrain.search.narrow.race", self.race)
 
     def now(self) -> float:
         return self.time
@@ -120,6 +121,13 @@ class Laboratory(Clock):
         kind, settings = kinds.get(make_drive, Kind.COMPUTE), rig.settings
         self.time += 2.0
         self.log.append((kind, settings))
+        return self.measured(settings, kind)
+
+    def race(self, workload, entrants, *, clock, turns=6, seed=0):
+        self.time += 0.5
+        return [self.measured(replace(entry, workers=0), Kind.INPUT) for entry in entrants], []
+
+    def measured(self, settings: Settings, kind: Kind) -> Measurement:
         seconds = 8 / self.rate(settings, kind)
         window = Window(steps=1, images=8, wall_s=seconds, wait_s=0.0, cpu_main_s=0.1 * seconds, cpu_workers_s=0.0)
         return Measurement(
@@ -220,7 +228,7 @@ def test_photographs_are_probed_for_real(jpeg_folder, tiny_model, tmp_path, capf
     assert session.cold_bytes_per_s > 0
     assert study.is_file()
     titles = [event.title for event in events if isinstance(event, Stage)]
-    assert titles[:2] == ["the job as it is", "ceilings"]
+    assert titles[:3] == ["the job as it is", "ways to load an image", "ceilings"]
     assert len([event for event in events if isinstance(event, Measured)]) == len(session.measurements)
     assert "".join(capfd.readouterr()) == ""
 
