@@ -158,6 +158,7 @@ def main() -> None:
     folder = photographs(arguments.data)
     cores = machine_facts().cpu.usable
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # idle threads of the training process would spin on the workers' cores
     task = Task(
         model=small_cnn(2), dataset=folder, batch_size=BATCH, image_size=SIZE, augmentation="crop", device="cpu"
     )

@@ -17,6 +17,7 @@ from typing import Any
 import PIL
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 
 from autotrain.data.batch import Failure, HostBatch
 from autotrain.data.feed import Feed, LoaderOptions
@@ -101,9 +102,18 @@ class ProcessFeed(Feed):
         iterator, self._iterator = self._iterator, iter(())
         shutdown = getattr(iterator, "_shutdown_workers", None)
         if shutdown is not None:
+            _unwatch(iterator)
             with contextlib.suppress(AttributeError):
                 shutdown()
         self.pids = ()
+
+
+def _unwatch(iterator: Any) -> None:
+    """Let torch's signal handler forget the workers: it would raise for a dead one while the others are being ended."""
+    if getattr(iterator, "_worker_pids_set", False):
+        iterator._worker_pids_set = False
+        with contextlib.suppress(AttributeError, ValueError):
+            getattr(signal_handling, "_remove_worker_pids")(id(iterator))  # noqa: B009 - unknown to stubs
 
 
 class _Tickets(Sampler[Ticket]):

@@ -10,7 +10,7 @@ import torch
 from autotrain.engine.evaluate import evaluate
 from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitObserver, FitStarted, StepDone, silent
 from autotrain.engine.rig import Rig
-from autotrain.errors import TaskError
+from autotrain.errors import CandidateError, TaskError
 from autotrain.schedules.time import Unit, to_steps
 from autotrain.settings import Settings
 from autotrain.workload import Workload
@@ -99,6 +99,13 @@ def train(
         base_lrs = [group["lr"] for group in rig.optimizer.param_groups]
         try:
             return _Run(rig, course, observer).run()
+        except RuntimeError as problem:
+            if "DataLoader worker" in str(problem):  # raised by torch wherever the training happens to be
+                raise CandidateError(
+                    f"{str(problem).splitlines()[0]} A loader process was killed, by the system where memory is short: "
+                    "take fewer workers"
+                ) from problem
+            raise
         finally:
             for group, lr in zip(rig.optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = lr

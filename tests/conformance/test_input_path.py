@@ -269,11 +269,16 @@ def test_a_worker_killed_in_mid_epoch_is_said_and_spoils_nothing(make: Any, case
     default = seen(workload)
     settings = canonical(Settings(augmentation=workload.augmentation, cache=cache, workers=2), workload)
     side = InputSide(workload, settings)
-    try:
+
+    def drain() -> None:
         side.next()
         os.kill(side.loader.pids[0], signal.SIGKILL)
-        with pytest.raises(CandidateError, match="worker"):
-            list(side.loader)
+        list(side.loader)
+
+    try:
+        # torch raises from a signal handler, which is not always within the loader
+        with pytest.raises((CandidateError, RuntimeError), match="worker"):
+            drain()
     finally:
         side.close()
     assert same(default, seen(workload, cache=cache, workers=2))
