@@ -26,6 +26,7 @@ from torchvision.transforms import functional as F
 
 from autotrain.augment.geometry import crop_window
 from autotrain.data.transfer import Transfer
+from autotrain.decode.decoder import decoder
 from autotrain.engine.rig import InputSide
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.base import Effect
@@ -122,7 +123,9 @@ def candidates(cores: int) -> list[Settings]:
     """Return the settings that are tried, cached ones last."""
     fast = replace(DEFAULT, decoder="simplejpeg_scaled", resize="torch", workers=cores)
     kept = replace(DEFAULT, cache="ram", resize="torch", workers=cores)
+    dali = replace(DEFAULT, decoder="dali", resize="torch", workers=cores)
     return [
+        *([dali] if decoder("dali").unavailable() is None else []),
         replace(DEFAULT, workers=cores),
         replace(DEFAULT, decoder="simplejpeg", workers=cores),
         fast,

@@ -14,6 +14,7 @@ from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
 from autotrain.report.lines import Line, heading, labelled, show, table
 from autotrain.report.words import many, plain, rate_words, ratio_words, span_words, time_words
+from autotrain.search.objective import uncached_rate
 from autotrain.search.recorder import describe
 from autotrain.settings import Value
 from autotrain.stats.summary import Estimate
@@ -148,9 +149,17 @@ def _cost(session: Session, plan: Plan) -> Iterator[Line]:
         evidence.probe_s * rate.value / (1 - 1 / entry) / max(1, job.samples)
         for entry in (ratio.value, ratio.high, ratio.low)
     )
+    cold = uncached_rate(session, plan.settings)
+    if plan.settings.cache != session.default.cache:
+        yield labelled(
+            "cache",
+            f"filled in the first epoch, at about {plain(cold)} images/s; the rates here are those of later ones",
+        )
     yield labelled("pays back", f"after {plain(epochs)} epochs ({plain(least)} to {plain(most)})")
     if job.planned_images:
-        before, after = span_words(job.planned_images, rate), span_words(job.planned_images, chosen)
+        filling = min(job.planned_images, job.samples) if plan.settings.cache != session.default.cache else 0
+        before = span_words(job.planned_images, rate)
+        after = span_words(job.planned_images - filling, chosen, more_s=filling / cold)
         planned = many(job.planned_images, "image")
         short = (
             "; too short to pay back, but the plan can be used again"

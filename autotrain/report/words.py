@@ -42,9 +42,9 @@ def time_words(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def span_words(images: float, rate: Estimate) -> str:
-    """Return how long a number of images takes at a rate: ``42 s (40 s to 44 s)``."""
-    value, least, most = (time_words(images / entry) for entry in (rate.value, rate.high, rate.low))
+def span_words(images: float, rate: Estimate, *, more_s: float = 0.0) -> str:
+    """Return how long a number of images takes at a rate, and some seconds more: ``42 s (40 s to 44 s)``."""
+    value, least, most = (time_words(images / entry + more_s) for entry in (rate.value, rate.high, rate.low))
     return f"{value} ({least} to {most})"
 
 

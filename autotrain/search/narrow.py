@@ -79,17 +79,12 @@ def _losers(
     best = ranked[0]
     found = []
     for name in RACED:
-        of_value: dict[Value, float] = {}
-        for settings, rate in rates.items():
-            value = getattr(settings, name)
-            of_value[value] = max(rate, of_value.get(value, 0.0))
-        for value, rate in of_value.items():
+        for value in dict.fromkeys(getattr(settings, name) for settings in rates):
             if value not in allowed[name]:
-                reason = f"loads {rate:,.0f} images/s in one process, {_words(best)} {rates[best]:,.0f}"
-                found.append((name, value, reason))
+                found.append((name, value, f"loads fewer images/s here than {_words(best)}"))
     return found
 
 
 def _words(settings: Settings) -> str:
-    kernel = "" if settings.resize == "pillow" else f" and {settings.resize}'s resize"
+    kernel = "" if settings.resize == "pillow" else f" with {value_words('resize', settings.resize)}"
     return f"{value_words('decoder', settings.decoder)}{kernel}"

@@ -15,6 +15,7 @@ from autotrain.measure.session import DuelRecord, LargestBatch, Session
 from autotrain.plan.evidence import Evidence, Verdict, Worth
 from autotrain.plan.plan import Plan
 from autotrain.plan.provenance import Provenance
+from autotrain.search.objective import uncached_rate
 from autotrain.search.recorder import describe
 from autotrain.stats.summary import Estimate, ratio_of_rates, summarize
 from autotrain.workload import Workload
@@ -118,6 +119,9 @@ def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator
         yield from finding.evidence
         if finding.remedy is not None and finding.predicted_gain is not None:
             yield f"{finding.remedy_words}: predicted to give {finding.predicted_gain:.2f}x"
+    if won and session.chosen is not None and session.chosen.cache != session.default.cache:
+        rate = uncached_rate(session, session.chosen)
+        yield f"the cache is filled in the first epoch, at about {rate:,.0f} images/s; the rates are of those after it"
     record = session.final_duel
     if not won and record is not None and session.final_ratio is not None:
         words = describe(record.candidate, record.baseline)

@@ -141,4 +141,10 @@ def value_words(name: str, value: object) -> str:
         return f"augmenting on the {value}" if value == "device" else "augmenting in workers"
     if name == "pinning":
         return "pinned" if value else "not pinned"
+    if name == "cache":
+        return "no cache" if value == "none" else f"cached {'in RAM' if value == 'ram' else f'on {value}'}"
+    if name == "loader":
+        return f"loading {value}"
+    if name == "resize":
+        return f"{value}'s resize" if value == "torch" else "Pillow's resize"
     return str(value).replace("_", "-")

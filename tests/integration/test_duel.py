@@ -3,7 +3,7 @@
 import statistics
 import time
 from dataclasses import replace
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 
 import numpy as np
 import psutil
@@ -52,8 +52,9 @@ def make(tiny_model):
 
 
 def children() -> list[psutil.Process]:
-    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # Python keeps it once it has spawned a process
-    return [entry for entry in psutil.Process().children() if entry.pid != tracker]
+    """Return this process's children, but for those that Python keeps once it has spawned a process."""
+    kept = resource_tracker._resource_tracker._pid, forkserver._forkserver._forkserver_pid
+    return [entry for entry in psutil.Process().children() if entry.pid not in kept]
 
 
 def wait_for(condition, seconds: float = 5.0) -> bool:

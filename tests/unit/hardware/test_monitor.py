@@ -79,6 +79,7 @@ def test_a_child_that_vanishes_is_passed_over(monkeypatch):
         def cpu_times(self):
             raise psutil.NoSuchProcess(1)
 
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [])
     before = own_s()
     monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [Gone()])
     assert own_s() >= before
