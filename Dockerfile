@@ -17,11 +17,10 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY autotrain autotrain
 RUN pip install --no-cache-dir --disable-pip-version-check .
-# Pillow-SIMD has Pillow's import name but not its distribution name: it must come last, or pip puts Pillow back.
-RUN pip uninstall --yes pillow \
-    && CC="cc -mavx2" pip install --no-cache-dir --disable-pip-version-check pillow-simd==9.5.0.post2 \
-    && python -c "import PIL; assert 'post' in PIL.__version__, PIL.__version__" \
-    && python -c "from PIL import features; assert features.check('jpg') and features.check('webp')"
+# Pillow-SIMD shares Pillow's import name: it gets a folder of its own, which loader workers import it from.
+RUN CC="cc -mavx2" pip install --no-cache-dir --disable-pip-version-check --no-deps --no-binary pillow-simd \
+        --target /opt/pillow-simd pillow-simd==12.1.1.post0 \
+    && PYTHONPATH=/opt/pillow-simd python -c "from PIL import features; assert features.check('jpg')"
 
 # hadolint ignore=DL3006
 FROM ${BASE}
@@ -33,10 +32,12 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home autotrain \
     && install -d -o autotrain /job
 COPY --from=builder /opt/autotrain /opt/autotrain
+COPY --from=builder /opt/pillow-simd /opt/pillow-simd
 ENV PATH=/opt/autotrain/bin:$PATH \
+    AUTOTRAIN_PILLOW_SIMD=/opt/pillow-simd \
     PYTHONUNBUFFERED=1
-RUN python -c "import PIL; from PIL import features; assert 'post' in PIL.__version__ and features.check('jpg')" \
-    && python -c "import torch, torchvision, autotrain"
+RUN PYTHONPATH=/opt/pillow-simd python -c "from PIL import features; assert features.check('jpg')" \
+    && python -c "import torch, torchvision; from autotrain.decode.simd import unavailable; assert unavailable() is None"
 USER 10001
 WORKDIR /job
 ENTRYPOINT ["autotrain"]

@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -84,20 +83,6 @@ def in_use() -> str:
 def misplaced() -> str | None:
     """Return the reason why this process cannot decode with Pillow-SIMD; None where it is what it runs."""
     return None if _is_simd() else f"this process runs {in_use()}, not Pillow-SIMD"
-
-
-@contextmanager
-def first_on_path(directory: Path) -> Iterator[None]:
-    """Have processes that are spawned meanwhile import their PIL from a directory: they are given this one's path.
-
-    This process keeps the Pillow that it has imported. A fork server that has imported PIL hands on that one.
-    """
-    before = list(sys.path)
-    sys.path.insert(0, str(directory))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def build(install: Installer | None = None) -> Path:

@@ -18,11 +18,35 @@ def training_s(session: Session, measurement: Measurement) -> float:
 
     A cache was measured full; the first epoch, which fills it, runs at the rate without one.
     """
-    images = session.job.planned_images or OPEN_END_IMAGES
-    settings, rate = measurement.settings, measurement.rate.value
-    filling = 0 if settings.cache == Settings().cache else min(images, session.job.samples)
-    first_s = filling / (min(rate, uncached_rate(session, settings)) if filling else 1.0)
-    return measurement.startup_s + first_s + (images - filling) / rate
+    return measurement.startup_s + _epochs_s(session, measurement.settings, measurement.rate.value)
+
+
+def predicted_s(session: Session, settings: Settings) -> float | None:
+    """Return the same for settings that were not measured in full, start-up left out; None where nothing is known."""
+    rate = predict(session, settings)
+    return None if rate is None else _epochs_s(session, settings, rate)
+
+
+def least_needed(session: Session, measurement: Measurement) -> float:
+    """Return the images/s, over a whole training, below which settings are slower than the measured ones for certain.
+
+    It is the lower end of the measured rate, less what filling a cache costs.
+    """
+    rate = measurement.rate
+    return planned(session) / _epochs_s(session, measurement.settings, rate.value) * (rate.low / rate.value)
+
+
+def planned(session: Session) -> int:
+    """Return the images of the planned training, or many where it is planned by wall-clock."""
+    return session.job.planned_images or OPEN_END_IMAGES
+
+
+def _epochs_s(session: Session, settings: Settings, rate: float) -> float:
+    images = planned(session)
+    if settings.cache == Settings().cache:
+        return images / rate
+    filling = min(images, session.job.samples)
+    return filling / min(rate, uncached_rate(session, settings)) + (images - filling) / rate
 
 
 def uncached_rate(session: Session, settings: Settings) -> float:

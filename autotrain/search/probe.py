@@ -31,7 +31,7 @@ from autotrain.search.budget import Budget
 from autotrain.search.events import Diagnosed, Event, Interrupted, Noted, Observer, Stage, Started, silent
 from autotrain.search.job import job_facts
 from autotrain.search.narrow import RACED, fastest_ways, measure_contents
-from autotrain.search.objective import best, training_s
+from autotrain.search.objective import best, least_needed, predicted_s, training_s
 from autotrain.search.proof import Proof
 from autotrain.search.recorder import Recorder
 from autotrain.search.strength import choose_policy
@@ -243,7 +243,8 @@ class Prober:
     def _trials(self) -> None:
         study = self.study
         self._resume(study)
-        settled = {entry.settings for entry in self.session.of(Kind.FULL)}
+        members = set(self.space.members)
+        settled = members & {entry.settings for entry in self.session.of(Kind.FULL)}
         for settings in self._promising():
             study.enqueue(settings)
         self._tell(Stage(title="search"))
@@ -253,6 +254,9 @@ class Prober:
                 break
             trial, suggested = study.ask()
             settings = canonical(suggested, self.workload)
+            if settings not in members:
+                study.prune(trial, illegal(settings, self.workload, self.machine) or "others load images faster here")
+                continue
             self._settle(study, trial, settings, known=settings in settled)
             settled.add(settings)
             if self._none_can_win(settled):
@@ -266,8 +270,8 @@ class Prober:
         """
 
         def rank(settings: Settings) -> tuple[float, int, int]:
-            rate = predict(self.session, settings) or 1e-9
-            return -round(math.log(rate) / math.log(1.03)), settings.workers, settings.prefetch
+            seconds = predicted_s(self.session, settings) or 1e9
+            return round(math.log(seconds) / math.log(1.03)), settings.workers, settings.prefetch
 
         ranked = sorted(self.space.members, key=rank)
         ways = {(entry.threads, entry.workers > 0): entry for entry in reversed(ranked)}
@@ -303,7 +307,7 @@ class Prober:
 
     def _hopeless(self, settings: Settings) -> str | None:
         limit, leader = bound(self.session, settings), best(self.session)
-        if limit is None or leader is None or limit >= leader.rate.low:
+        if limit is None or leader is None or limit >= least_needed(self.session, leader):
             return None
         return f"cannot exceed {limit:,.0f} images/s; the best so far has {leader.rate.value:,.0f}"
 
@@ -311,9 +315,10 @@ class Prober:
         leader = best(self.session)
         if leader is None:
             return False
+        least = least_needed(self.session, leader)
         for settings in self.space.members:
             limit = bound(self.session, settings)
-            if settings not in settled and (limit is None or limit >= leader.rate.low):
+            if settings not in settled and (limit is None or limit >= least):
                 return False
         return True
 

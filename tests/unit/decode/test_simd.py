@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -148,22 +147,6 @@ def test_other_architectures_are_refused(home, monkeypatch):
     with pytest.raises(UnsupportedError, match="aarch64"):
         simd.build(installer())
     assert "x86-64" in simd.unavailable()
-
-
-def test_spawned_processes_take_their_pillow_from_the_directory(home):
-    place = simd.build(installer())
-    with simd.first_on_path(place):
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:
-            assert pool.apply(_path_first) == str(place)
-            pool.close()
-            pool.join()
-    assert str(place) not in sys.path
-    assert "9.5.0.post2" not in PIL.__version__
-
-
-def _path_first() -> str:
-    return sys.path[0]
 
 
 def test_this_process_is_told_from_one_with_pillow_simd(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Failed, Guard
-from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, training_s
+from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, least_needed, training_s
 from autotrain.settings import Settings
 
 DEFAULT = Settings()
@@ -28,6 +28,25 @@ def test_a_slow_start_can_cost_a_short_training_its_gain(make_session, measure):
     assert best(made).settings == DEFAULT
     long = replace(made, job=replace(made.job, planned_images=10**7))
     assert best(long).settings == BF16
+
+
+def test_the_first_epoch_fills_a_cache_at_the_rate_without_it(make_session, measure):
+    cached = replace(DEFAULT, cache="ram")
+    made = make_session(measure(DEFAULT, 64.0), measure(cached, 640.0))
+    assert (made.job.planned_images, made.job.samples) == (640, 64)
+    burst = made.find(Kind.FULL, cached)
+    assert training_s(made, burst) - burst.startup_s == pytest.approx(64 / 64 + 576 / 640, rel=0.01)
+    once = replace(made, job=replace(made.job, planned_images=64))
+    assert best(once).settings == DEFAULT  # one epoch only fills it
+    assert best(made).settings == cached
+
+
+def test_what_a_cache_costs_counts_when_others_are_ruled_out(make_session, measure):
+    cached = replace(DEFAULT, cache="ram")
+    made = make_session(measure(DEFAULT, 64.0), measure(cached, 640.0))
+    plain, kept = (made.find(Kind.FULL, settings) for settings in (DEFAULT, cached))
+    assert least_needed(made, plain) == pytest.approx(plain.rate.low)
+    assert least_needed(made, kept) == pytest.approx(640 / 1.9 * kept.rate.low / kept.rate.value, rel=0.01)
 
 
 def test_of_equals_the_one_with_the_fewest_changes_is_best(make_session, measure):
