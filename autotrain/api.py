@@ -248,8 +248,12 @@ def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) 
     settings = replace(plan.settings, augmentation=workload.augmentation)
     for entry in KNOBS:
         for value, reason in entry.choices(workload, machine).left_out:
-            if getattr(settings, entry.name) == value and entry.canonical(settings, workload) == settings:
+            if getattr(settings, entry.name) != value or entry.canonical(settings, workload) != settings:
+                continue
+            if entry.binding:
                 raise PlanError(f"{name}: {entry.name} = {value} is not possible here: {reason}. Probe again")
+            if entry.legal(settings, workload, machine) is None:
+                log.warning("%s: %s = %s does less than it could: %s", name, entry.name, value, reason)
     settings = canonical(settings, workload)
     problem = illegal(settings, workload, machine)
     if problem:

@@ -241,6 +241,17 @@ def own_draws(nothing_leaks: None) -> Iterator[None]:
     _put_back(RANDOM, before)
 
 
+@pytest.fixture
+def one_thread(nothing_leaks: None) -> Iterator[None]:
+    """Keep torch to one thread: two that wait for each other take a hundred times as long where a core is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none; torch is imported for such tests only."""
     if item.get_closest_marker("gpu") is not None:

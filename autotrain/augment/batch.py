@@ -26,6 +26,9 @@ _SMALL_PIXELS = 64 * 64
 """Up to this size an operator's fixed cost outweighs its pixels (seen: 32 by 32 images go through groups 2.6 times as
 fast as one by one, 96 by 96 images half as fast)."""
 
+_CHUNK_LEVELS = 1 << 25
+"""Levels (pixels times channels) that go through an operator at once, which takes up to 32 bytes for each."""
+
 
 def apply_batch(images: Tensor, parameters: Parameters, *, fill: Fill | None = None) -> Tensor:
     """Do to each image what its own parameters say: mirror, chains, operators from left to right, erase.
@@ -114,13 +117,16 @@ def _operate(images: Tensor, operators: NDArray[np.int8], magnitudes: NDArray[np
     height, width = images.shape[2:]
     rows = _coefficients(operators, magnitudes, groups, height=height, width=width)
     coefficients = _to_device(rows, images)
+    most = max(1, _CHUNK_LEVELS // images[0].numel())
     start = 0
     for group in groups:
-        part = slice(start, start + len(group.indices))
-        chosen = indices[part]
+        end = start + len(group.indices)
         operator = _REPRESENTATIVES[group.kind]
-        images.index_copy_(0, chosen, operator.batch(images.index_select(0, chosen), coefficients[part]))
-        start = part.stop
+        for first in range(start, end, most):
+            part = slice(first, min(first + most, end))
+            chosen = indices[part]
+            images.index_copy_(0, chosen, operator.batch(images.index_select(0, chosen), coefficients[part]))
+        start = end
 
 
 def _erase(images: Tensor, erasing: Erasing, fill: Fill | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import uuid
@@ -88,10 +89,19 @@ def cached_bytes(content: Content) -> int:
     count = min(LOOKS, len(source))
     indices = np.linspace(0, len(source) - 1, count).astype(int).tolist()
     with seeded(0):
-        return estimate_bytes([_bytes(content, index) for index in indices], len(source))
+        known = [entry for entry in (_bytes(content, index) for index in indices) if entry is not None]
+    return estimate_bytes(known, len(source))
 
 
-def _bytes(content: Content, index: int) -> int:
+def _bytes(content: Content, index: int) -> int | None:
+    """Return the bytes of a sample; None for one that cannot be read, which is said when it is trained on."""
+    try:
+        return _readable_bytes(content, index)
+    except Exception:  # whatever somebody's dataset raises
+        return None
+
+
+def _readable_bytes(content: Content, index: int) -> int:
     source = content.source
     if isinstance(source, TransformedSource):
         image = source.pipeline.prefixed(index)[0]
@@ -129,7 +139,7 @@ def open_cache(kind: str, content: Content, directory: Path | None, *, name: str
         return memory_cache(length, capacity)
     assert directory is not None
     files = _files(source)
-    known = source.name if files else (source.name, length, getattr(source.dataset, "_fingerprint", None))
+    known = os.path.commonpath(files) if files else (source.name, length, getattr(source.dataset, "_fingerprint", None))
     key = cache_key(known, content.steps, content.decoder, PIL.__version__, torchvision.__version__)
     return disk_cache(
         directory,
@@ -150,11 +160,11 @@ def disk_problem(source: Source) -> str | None:
 
 
 def _files(source: Source) -> list[str]:
-    """Return the file behind each sample; empty where not every sample is one."""
+    """Return the absolute path of the file behind each sample; empty where samples are no files."""
     if isinstance(source, TransformedSource):
         paths = [source.pipeline.path(index) for index in range(len(source))] if source.pipeline.path(0) else []
-        return [path for path in paths if path is not None]
-    return [str(path) for path in source.files(range(len(source)))]
+        return [os.path.abspath(path) for path in paths if path is not None]
+    return [os.path.abspath(path) for path in source.files(range(len(source)))]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,7 +190,7 @@ class WarmSets:
     def __init__(self, samples: int, directory: Path | None) -> None:
         self.samples = samples
         self._directory = directory
-        self._made = directory is not None and not directory.exists()
+        self._missing = _missing(directory)
         self._sets: dict[tuple[str, Content], WarmSet] = {}
         self._name = f"probe-{uuid.uuid4().hex[:8]}-"
 
@@ -205,10 +215,19 @@ class WarmSets:
         for kept_one in kept(self._directory):
             if kept_one.key.startswith(self._name):
                 remove(self._directory, kept_one.key)
-        if self._made and not kept(self._directory):
+        if self._missing and not kept(self._directory):
             with suppress(OSError):  # somebody else has put something there meanwhile
                 (self._directory / LOCK).unlink(missing_ok=True)
-                self._directory.rmdir()
+                for folder in self._missing:
+                    folder.rmdir()
+
+
+def _missing(directory: Path | None) -> list[Path]:
+    """Return the folders that are made with a directory, the innermost first."""
+    if directory is None:
+        return []
+    place = directory.absolute()
+    return list(itertools.takewhile(lambda folder: not os.path.exists(folder), (place, *place.parents)))
 
 
 def checked_directory(directory: str | os.PathLike[str] | None) -> Path | None:
@@ -220,6 +239,6 @@ def checked_directory(directory: str | os.PathLike[str] | None) -> Path | None:
     if directory is None:
         return None
     place = Path(directory).expanduser()
-    if place.exists() and not place.is_dir():
+    if os.path.exists(place) and not place.is_dir():
         raise AutotrainError(f"cache_dir: {place} is not a folder. Give a folder; it is made where it is not there")
     return place

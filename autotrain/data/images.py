@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from autotrain import errors
 from autotrain.augment.geometry import Window, center_window, crop_window, resize_batch
 from autotrain.cache.cache import Cache
 from autotrain.data.samples import Source, first_line, image_size, is_image_pair, read_sample
 from autotrain.data.stream import seed_generators
-from autotrain.decode.base import BatchError, Choose, Pixels, pil_mode
+from autotrain.decode.base import BatchError, Choose, Decoder, Pixels, pil_mode
 from autotrain.decode.dali import BatchDecoder
 from autotrain.decode.decoder import decoder
 from autotrain.decode.nvjpeg import Packed, pack
 from autotrain.decode.resize import resize_window
+from autotrain.decode.simd import in_use
 
 UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 """What decoders raise for files that are no images, or broken ones."""
+
+
+OTHER_PILLOW = "pillow_simd"
+"""What the names of decoders begin with that another Pillow runs."""
 
 
 class ImageReader:
@@ -55,6 +60,11 @@ class ImageReader:
         self.cache = cache
         self._batches = BatchDecoder(channels=channels, kernel=kernel) if decoder_name == "dali" else None
 
+    def close(self) -> None:
+        """End what decodes whole batches, with its threads; the next batch would begin anew."""
+        if self._batches is not None:
+            self._batches.close()
+
     def fill(
         self,
         source: Source,
@@ -75,6 +85,7 @@ class ImageReader:
 
         Raises:
             DataError: an image cannot be read, or is unlike the others.
+        CandidateError: the Pillow-SIMD that was asked for cannot read one.
         """
         if self._batches is not None:
             return self._fill_at_once(self._batches, source, indices, draws, out)
@@ -96,7 +107,7 @@ class ImageReader:
         try:
             packed = pack(datas, choices, self.size, channels=self.channels)
         except BatchError as problem:
-            raise unreadable(source, indices[problem.place], problem) from problem
+            raise unreadable(source, indices[problem.place], problem, self.decoder) from problem
         return packed, [source.label(index) for index in indices]
 
     def _fill_at_once(
@@ -111,7 +122,7 @@ class ImageReader:
         try:
             batches.decode_batch(datas, [self._choice(row) for row in draws], self.size, out)
         except BatchError as problem:
-            raise unreadable(source, indices[problem.place], problem) from problem
+            raise unreadable(source, indices[problem.place], problem, self.decoder) from problem
         return [source.label(index) for index in indices]
 
     def _choice(self, draws: NDArray[np.float64]) -> Choose:
@@ -136,7 +147,7 @@ class ImageReader:
             decoded = self.decoder.decode(data, channels=self.channels, choose=choose, size=self.size)
             resize_window(decoded.pixels, decoded.window, self.size, out, kernel=self.kernel)
         except UNREADABLE as problem:
-            raise unreadable(source, index, problem) from problem
+            raise unreadable(source, index, problem, self.decoder) from problem
         return source.label(index)
 
     def _from_cache(self, cache: Cache, source: Source, index: int, choose: Choose, out: NDArray[np.uint8]) -> Any:
@@ -162,7 +173,7 @@ class ImageReader:
                 pixels = self._whole(self.decoder.decode(data, channels=self.channels).pixels)
             resize_window(pixels, choose(*pixels.shape[:2]), self.size, out, kernel=self.kernel)
         except UNREADABLE as problem:
-            raise unreadable(source, index, problem) from problem
+            raise unreadable(source, index, problem, self.decoder) from problem
         kept = pixels if self.crops else out
         if data is not None:
             cache.put(index, (kept,))
@@ -191,14 +202,14 @@ class ImageReader:
         try:
             resize_window(picture_of(image, self.channels), window, self.size, out, kernel=self.kernel)
         except UNREADABLE as problem:
-            raise unreadable(source, index, problem) from problem
+            raise unreadable(source, index, problem, self.decoder) from problem
         return label
 
     def _encoded(self, source: Source, index: int) -> bytes | None:
         try:
             return source.encoded(index)
         except OSError as problem:
-            raise unreadable(source, index, problem) from problem
+            raise unreadable(source, index, problem, self.decoder) from problem
 
 
 def picture_of(image: Any, channels: int) -> Image.Image:
@@ -210,11 +221,16 @@ def picture_of(image: Any, channels: int) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)  # decodes what the dataset only opened
 
 
-def unreadable(source: Source, index: int, problem: BaseException) -> errors.DataError:
-    """Return the error for an image that cannot be read."""
+def unreadable(source: Source, index: int, problem: BaseException, by: Decoder) -> errors.AutotrainError:
+    """Return the error for an image that cannot be read; by another Pillow, the candidate's failure."""
+    unknown = isinstance(problem, UnidentifiedImageError) or isinstance(problem.__cause__, UnidentifiedImageError)
+    reason = "of no known format" if unknown else first_line(problem)
+    if by.name.startswith(OTHER_PILLOW):
+        return errors.CandidateError(
+            f"{source.where(index)}: {in_use()} cannot read it ({reason}). Take another decoder, or repair the file"
+        )
     return errors.DataError(
-        f"{source.where(index)}: cannot be read as an image ({first_line(problem)}). "
-        "Repair it or remove it from the dataset"
+        f"{source.where(index)}: cannot be read as an image ({reason}). Repair it or remove it from the dataset"
     )
 
 

@@ -115,6 +115,11 @@ class Reader(Dataset[HostBatch | Failure]):
         except errors.AutotrainError as problem:
             return Failure(kind=type(problem).__name__, message=str(problem))
 
+    def close(self) -> None:
+        """End the threads of decoders in this process."""
+        if self._images is not None:
+            self._images.close()
+
     def read(self, ticket: Ticket) -> HostBatch:
         """Load the batch of a ticket.
 

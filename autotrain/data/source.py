@@ -175,6 +175,9 @@ def _is_plain(dataset: Any) -> bool:
     """Tell whether this is one of torchvision's own datasets without transforms: nothing in it is random."""
     if not type(dataset).__module__.startswith("torchvision.datasets."):
         return False
+    loader = getattr(dataset, "loader", getattr(dataset, "_loader", None))
+    if loader is not None and not str(getattr(loader, "__module__", "")).startswith("torchvision.datasets."):
+        return False  # a function of the user's own
     return getattr(dataset, "transforms", "unknown") is None and type(dataset).__name__ != "FakeData"
 
 

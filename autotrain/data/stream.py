@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +12,9 @@ from numpy.typing import NDArray
 
 from autotrain.augment.draws import permutation, sample_seeds
 from autotrain.errors import DataError, TaskError
+from autotrain.transforms.generators import seed_generators, seeded
+
+__all__ = ["InOrder", "Stream", "Ticket", "Tickets", "seed_generators", "seeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,31 +168,3 @@ class InOrder:
         for step in range(start, -(-self.length // self.batch_size) if stop is None else stop):
             places = np.arange(step * self.batch_size, min(self.length, (step + 1) * self.batch_size), dtype=np.int64)
             yield Ticket(step=step, epoch=0, positions=places, indices=places)
-
-
-class seeded:
-    """Within the block Python's, NumPy's and torch's CPU generators are seeded; afterwards they are as before."""
-
-    def __init__(self, seed: int | None = None) -> None:
-        self._seed = seed
-        self._before: tuple[Any, Any, torch.Tensor] | None = None
-
-    def __enter__(self) -> seeded:
-        self._before = (random.getstate(), np.random.get_state(), torch.default_generator.get_state())
-        if self._seed is not None:
-            seed_generators(self._seed)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._before is not None
-        python, numpy, torch_state = self._before
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.default_generator.set_state(torch_state)
-
-
-def seed_generators(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's CPU generator; about 7 microseconds, where torch.manual_seed takes 100."""
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(seed)

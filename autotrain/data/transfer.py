@@ -13,7 +13,9 @@ from autotrain.augment.geometry import resize_batch
 from autotrain.augment.mixing import Mixing, mix
 from autotrain.augment.policy import Parameters
 from autotrain.data.batch import HostBatch
+from autotrain.decode.base import BatchError
 from autotrain.decode.nvjpeg import Packed, decode_on_device
+from autotrain.errors import DataError
 from autotrain.transforms.suffix import erase
 
 
@@ -74,14 +76,10 @@ class Transfer:
         ``events`` are recorded before and after the copy, on its stream.
         """
         if self._side is None or _opaque(batch.content):
-            content = to_device(batch.content, self.device)
+            content = self._copied(batch.content, events)
         else:
             with torch.cuda.stream(self._side):
-                if events:
-                    events[0].record()
-                content = to_device(batch.content, self.device)
-                if events:
-                    events[1].record()
+                content = self._copied(batch.content, events)
             current = torch.cuda.current_stream(self.device)
             current.wait_stream(self._side)
             _record(content, current)
@@ -96,6 +94,15 @@ class Transfer:
             mixing=batch.mixing,
         )
 
+    def _copied(self, content: Any, events: tuple[torch.cuda.Event, torch.cuda.Event] | None) -> Any:
+        """Copy on the current stream; ``events`` are recorded before and after."""
+        if events:
+            events[0].record()
+        copied = to_device(content, self.device)
+        if events:
+            events[1].record()
+        return copied
+
     def finish(self, batch: DeviceBatch) -> Any:
         """Do the device's share: decode, crop, policy, mixing, scaling, normalising; return what the step is given."""
         content = batch.content
@@ -103,7 +110,7 @@ class Transfer:
             return content
         images = content[0]
         if isinstance(images, Packed):
-            images = decode_on_device(images, self.device)
+            images = self._decoded(images, batch.step)
         elif not (is_raw(images) and self._normalizes):
             return _with_first(content, self._laid_out(images))
         if batch.windows is not None:
@@ -117,6 +124,15 @@ class Transfer:
         if batch.erased is not None:
             floats = erase(floats, batch.erased, self._erased_values)
         return _with_first(content, floats)
+
+    def _decoded(self, packed: Packed, step: int) -> torch.Tensor:
+        try:
+            return decode_on_device(packed, self.device)
+        except BatchError as problem:
+            raise DataError(
+                f"image {problem.place} of the batch of step {step}: cannot be read as an image ({problem}). "
+                "Repair it or remove it from the dataset; any other decoder names its file"
+            ) from problem
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 images (n, channels, height, width) as normalised float32 in the memory format.

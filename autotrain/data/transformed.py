@@ -154,7 +154,7 @@ class StagedReader:
             raise
         except UNREADABLE as problem:
             if source.pipeline.path(index) is not None:
-                raise unreadable(source, index, problem) from problem
+                raise unreadable(source, index, problem, self.decoder) from problem
             raise _raised(source, index, problem) from problem
         except Exception as problem:
             raise _raised(source, index, problem) from problem

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import threading
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +44,8 @@ class Dali(Decoder):
 class BatchDecoder:
     """Decodes batches. Its pipeline is made by the first one, in the process that decodes; close it at the end.
 
+    A forked child makes a pipeline of its own: ending one whose threads are not there crashes.
+
     Args:
         channels: 1 for greyscale, 3 for RGB.
         kernel: what resizes: ``pillow`` or ``torch``.
@@ -58,6 +62,12 @@ class BatchDecoder:
         self._pipeline: Any = None
         self._capacity = 0
         self._lock = threading.Lock()
+        _LIVE.add(self)
+
+    def leave(self) -> None:
+        """Begin anew in a forked child; what was inherited is kept to the child's end, untouched."""
+        _INHERITED.append(self._pipeline)
+        self._start()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"channels": self.channels, "kernel": self.kernel, "threads": self.threads}
@@ -135,6 +145,19 @@ class BatchDecoder:
             resize_window(decoded.pixels, decoded.window, size, out, kernel=self.kernel)
         except Exception as problem:
             raise BatchError(place, problem) from problem
+
+
+_LIVE: weakref.WeakSet[BatchDecoder] = weakref.WeakSet()
+_INHERITED: list[Any] = []
+
+
+def _forked() -> None:
+    for decoder in list(_LIVE):
+        decoder.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _pipeline(capacity: int, threads: int) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from autotrain.augment.geometry import Window, resize_batch
 from autotrain.decode.base import BatchError, Choose, Decoder, complete, too_large
@@ -31,14 +34,14 @@ class NvJpeg(Decoder):
     plain = Simplejpeg.plain
 
     def unavailable(self) -> str | None:
-        """Return None where torch sees a CUDA device."""
+        """Return None where torch sees a CUDA device, on which an image can be decoded."""
         import torch
 
         if not torch.cuda.is_available():
             return "nvJPEG needs a CUDA device"
-        if hasattr(image_operators(), "decode_jpegs_cuda"):
-            return None
-        return "this torchvision was built without nvJPEG, or has it no more"
+        if not hasattr(image_operators(), "decode_jpegs_cuda"):
+            return "this torchvision was built without nvJPEG, or has it no more"
+        return _trial_problem()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,13 +129,13 @@ def decode_on_device(packed: Packed, device: torch.device) -> torch.Tensor:
     channels = packed.pixels.shape[1]
     batch = torch.empty((len(packed), channels, packed.size, packed.size), dtype=torch.uint8, device=device)
     if len(packed.pixels_places):
-        pixels = packed.pixels.to(device, non_blocking=True)
-        batch.index_copy_(0, packed.pixels_places.to(device, non_blocking=True), pixels)
+        batch.index_copy_(0, _sent(packed.pixels_places, device), _sent(packed.pixels, device))
     if len(packed.places):
         images = _decoded(packed, channels, device)
-        for group in groups(packed.windows):
-            resized = _resized(images, packed.windows, group, packed.size)
-            batch.index_copy_(0, packed.places[group].to(device, non_blocking=True), resized)
+        found = groups(packed.windows)
+        places = _sent(packed.places[[row for group in found for row in group]], device).split(list(map(len, found)))
+        for group, chosen in zip(found, places, strict=True):
+            batch.index_copy_(0, chosen, _resized(images, packed.windows, group, packed.size))
     return batch
 
 
@@ -157,20 +160,68 @@ def _for_device(header: Header) -> bool:
     return header.plain and not header.rgb and not too_large(header)
 
 
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to the device, on CUDA from page-locked memory, so that nothing waits."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def _decoded(packed: Packed, channels: int, device: torch.device) -> list[torch.Tensor]:
     """Return whole images, uint8 (channels, height, width), on the device."""
     ends = zip(packed.offsets, packed.offsets[1:], strict=False)
     files = [packed.files[start:end] for start, end in ends]
-    operators = image_operators()
     decoded: list[torch.Tensor]
     try:
         if device.type == "cuda":
-            decoded = operators.decode_jpegs_cuda(files, RGB, device)
+            decoded = _by_nvjpeg(files, device)
         else:
-            decoded = [operators.decode_jpeg(file, RGB, False) for file in files]
+            decoded = [image_operators().decode_jpeg(file, RGB, False) for file in files]
     except RuntimeError:  # one of them is broken: Pillow says which, and how
         return [_decode_whole(packed, row, channels).to(device) for row in range(len(files))]
     return decoded if channels == 3 else [_grey(image) for image in decoded]
+
+
+def _by_nvjpeg(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Decode files that lie in host memory; waits for the decoding, not for what the current stream has to do.
+
+    torchvision decodes on a stream of its own, which waits for no other, into memory of the current stream
+    (``decode_jpegs_cuda.cpp``). That memory may have been given back by code whose kernels are still to read it, such
+    as those of the batch before. So the images get memory of a stream that has nothing else to do, which is not given
+    out again before the current stream is through with it.
+    """
+    import torch
+
+    if device.index is None:  # the decoder is made anew, and the old one never freed, when the device's name changes
+        device = torch.device(device.type, torch.cuda.current_device())
+    own, current = _stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(own):
+        images: list[torch.Tensor] = image_operators().decode_jpegs_cuda(files, RGB, device)
+    current.wait_stream(own)
+    for image in images:
+        image.record_stream(current)
+    return images
+
+
+@lru_cache(maxsize=16)
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    import torch
+
+    return torch.cuda.Stream(device)
+
+
+@lru_cache(maxsize=1)
+def _trial_problem() -> str | None:
+    """Return why nvJPEG does not decode an image: builds of torchvision without it have its operator, too."""
+    import torch
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG")
+    try:
+        _by_nvjpeg([torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)], torch.device("cuda"))
+    except RuntimeError as problem:
+        return f"nvJPEG decodes nothing here: {str(problem).strip().partition(chr(10))[0]}"
+    return None
 
 
 def _grey(image: torch.Tensor) -> torch.Tensor:

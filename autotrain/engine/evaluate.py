@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from autotrain.data.loader import Loader
+from autotrain.augment.extras import Extras
+from autotrain.data.feed import PROCESSES, THREADS
+from autotrain.data.loader import Loader, LoaderOptions
 from autotrain.data.reader import Reader
 from autotrain.data.stream import InOrder
+from autotrain.data.threads import thread_problem
 from autotrain.engine.rig import Rig
 
 
@@ -32,9 +35,9 @@ def evaluate(rig: Rig) -> Score:
     """
     workload = rig.workload
     assert workload.validation is not None
-    reader = Reader(workload.validation, workload.recipe("none"))
+    reader = Reader(workload.validation, replace(workload.recipe("none"), extras=Extras()))
     order = InOrder(len(workload.validation), workload.batch_size)
-    options = replace(rig.input.options, prefetch=2)
+    options = _options(rig.input.options, reader)
     modes = [(module, module.training) for module in rig.step.model.modules()]
     rig.step.model.eval()
     try:
@@ -43,6 +46,12 @@ def evaluate(rig: Rig) -> Score:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _options(training: LoaderOptions, reader: Reader) -> LoaderOptions:
+    """Return how a validation set is loaded: as the training set is, but by this process's Pillow, for every file."""
+    kind = PROCESSES if training.kind == THREADS and thread_problem(reader) else training.kind
+    return replace(training, prefetch=2, pillow=None, kind=kind)
 
 
 def _score(rig: Rig, loader: Loader) -> Score:

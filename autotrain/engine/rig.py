@@ -102,6 +102,7 @@ class InputSide:
         except BaseException:
             self._close_cache()
             raise
+        self._reader = reader
 
     @property
     def stock(self) -> int:
@@ -117,8 +118,9 @@ class InputSide:
         return next(self.loader)
 
     def close(self) -> None:
-        """End the workers, and let go of the cache."""
+        """End the workers, and let go of decoder and cache."""
         self.loader.close()
+        self._reader.close()
         self._close_cache()
 
     def _close_cache(self) -> None:

@@ -63,6 +63,9 @@ class Knob:
     known: tuple[Value, ...] | None = None
     """The closed set of values, None where any number from ``least`` on is one."""
 
+    binding: bool = True
+    """Whether a plan cannot run where its value is not among the choices; otherwise it runs, with a warning."""
+
     least: int = 0
     """Smallest number, for knobs without a closed set."""
 

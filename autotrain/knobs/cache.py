@@ -16,6 +16,7 @@ class CacheChoice(Knob):
 
     name, effect, side = "cache", Effect.EXACT, Side.INPUT
     known = (NONE, RAM, DISK)
+    binding = False  # what has no room is made anew each time; what could never be kept is refused by ``legal``
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer what holds the whole dataset."""
@@ -62,4 +63,8 @@ def _too_large(kind: str, workload: Workload) -> str | None:
     if needed <= room:
         return None
     where = "memory" if kind == RAM else "disk and memory"
-    return f"what would be kept takes {needed / 2**30:,.1f} GiB; {where} can spare {room / 2**30:,.1f} GiB"
+    return f"what would be kept takes {_words(needed)}; {where} can spare {_words(room)}"
+
+
+def _words(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

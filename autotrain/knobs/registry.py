@@ -123,7 +123,7 @@ def legal_space(
         only: choices of some knobs that the members are made of, where a measurement has ruled the others out.
 
     Raises:
-        SettingsError: a fixed knob or value is unknown, or nothing legal is left.
+        SettingsError: a fixed knob or value is unknown, or the fixed ones are not possible together or here.
     """
     fixed = dict(fixed or {})
     for name, value in fixed.items():
@@ -131,6 +131,9 @@ def legal_space(
         if problem:
             raise SettingsError(f"fixed setting '{name}': {problem}")
     default = canonical(replace(default_settings(workload), **fixed), workload)  # type: ignore[arg-type]
+    problem = illegal(default, workload, machine)
+    if problem:
+        raise SettingsError(f"the settings that are to stay as given are not possible here: {problem}")
     choices: dict[str, Choices] = {}
     for entry in KNOBS:
         own = getattr(default, entry.name)

@@ -15,7 +15,7 @@ from autotrain.data.reader import Reader
 from autotrain.data.stream import Stream, Ticket
 from autotrain.decode.decoder import decoder
 from autotrain.engine.rig import loader_options, warm_reader
-from autotrain.errors import AutotrainError, CandidateError
+from autotrain.errors import AutotrainError
 from autotrain.measure.clock import Clock
 from autotrain.measure.failure import candidate
 from autotrain.measure.measurement import Kind, Measurement, Window
@@ -55,14 +55,18 @@ def race(
     torch.set_num_threads(1)  # as in a worker
     try:
         readers, failed = _readers(workload, here)
-        windows, size = _in_this_process(readers, clock, turns, order)
+        try:
+            windows, size = _in_this_process(readers, clock, turns, order)
+        finally:
+            for reader, _ in readers.values():
+                reader.close()
     finally:
         torch.set_num_threads(threads)
     if there:
         try:
             with candidate():
                 windows |= _in_a_worker(workload, there, clock, turns, size)
-        except CandidateError as problem:
+        except AutotrainError as problem:
             failed += [(settings, str(problem)) for settings in there]
     return [_measurement(settings, entry) for settings, entry in windows.items() if entry], failed
 

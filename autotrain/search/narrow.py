@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autotrain.diagnose.demand import content
-from autotrain.knobs.base import Effect
-from autotrain.knobs.registry import Space, canonical, effects
+from autotrain.knobs.base import Effect, Side
+from autotrain.knobs.registry import Space, canonical, effects, knob
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.race import race
 from autotrain.search.events import Measured, Noted
@@ -39,9 +39,11 @@ def fastest_ways(recorder: Recorder, space: Space) -> tuple[dict[str, tuple[Valu
     if len(pairs) < 2:
         return {name: (getattr(default, name),) for name in RACED}, []
     rates = _rates(recorder, [alone, *(entry for entry in pairs if entry != alone)])
-    ranked = sorted(rates, key=lambda entry: -rates[entry])
+    # What the device decodes is only packed here; its compute ceiling and its bursts tell what it costs.
+    on_device = [entry for entry in rates if knob("decoder").side_of(entry.decoder) is Side.BOTH]
+    ranked = sorted((entry for entry in rates if entry not in on_device), key=lambda entry: -rates[entry])
     exact = [entry for entry in ranked if Effect.NUMERICS not in effects(entry, alone)]
-    kept = [default, *ranked[:1], *exact[:1]]
+    kept = [default, *ranked[:1], *exact[:1], *on_device]
     shown = ", ".join(f"{_words(entry)} {rates[entry]:,.0f}" for entry in ranked[:4])
     recorder.observer(Noted(words=f"images/s of one loading process: {shown}"))
     allowed = {name: tuple(dict.fromkeys(getattr(entry, name) for entry in kept)) for name in RACED}

@@ -7,6 +7,8 @@ from typing import Any
 
 from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
+from autotrain.knobs.base import Side
+from autotrain.knobs.registry import knob
 from autotrain.errors import CandidateError
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, burst
 from autotrain.measure.clock import Clock
@@ -37,7 +39,7 @@ class Recorder:
         self.session = session
         self.observer = observer
         self.clock = clock
-        self._resident: dict[tuple[str, str], list[HostBatch]] = {}
+        self._resident: dict[tuple[str, str, Side], list[HostBatch]] = {}
 
     def note(self, **changes: Any) -> None:
         """Change the session by copy."""
@@ -99,7 +101,7 @@ class Recorder:
         return self._guarded(settings, what, measure, predicted)
 
     def _compute(self, settings: Settings, options: BurstOptions, incumbent: float | None) -> Measurement:
-        recipe = settings.augmentation, settings.placement
+        recipe = settings.augmentation, settings.placement, knob("decoder").side_of(settings.decoder)
         with Rig(self.workload, settings) as rig:
             if recipe not in self._resident:
                 self._resident[recipe] = resident_batches(rig, RESIDENT)

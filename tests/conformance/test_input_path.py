@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,12 @@ from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import Workload, prepare_workload
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LENGTH, BATCH, SIDE = 18, 4, 24
 STEPS = LENGTH // BATCH
 EPOCHS = 2 * STEPS
 Batches = list[Any]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(nothing_leaks: None) -> Iterator[None]:
-    """Resize on one thread: two that wait for each other take a hundred times as long where a core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

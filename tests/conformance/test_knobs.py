@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import cache
@@ -29,18 +29,11 @@ from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import Workload, prepare_workload
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE, BATCH = 16, 4
 NAMES = tuple(entry.name for entry in KNOBS)
 by_name = pytest.mark.parametrize("entry", KNOBS, ids=NAMES)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(nothing_leaks: None) -> Iterator[None]:
-    """Train on one thread: two that wait for each other take a hundred times as long where a core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

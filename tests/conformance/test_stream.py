@@ -23,21 +23,14 @@ from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import Workload, prepare_workload
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LENGTH, BATCH, SIDE = 18, 4, 24
 STEPS = LENGTH // BATCH
 """Steps per epoch; two samples of each epoch are left out."""
 
 POLICY_NAMES = tuple(entry.name for entry in POLICIES)
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(nothing_leaks: None) -> Iterator[None]:
-    """Resize on one thread: two that wait for each other take a hundred times as long where a core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def picture(index: int, height: int, width: int) -> np.ndarray[Any, Any]:

@@ -86,6 +86,15 @@ def test_a_policy_agrees_with_main_memory_and_waits_for_nothing(
     assert float(difference.mean()) < 1e-3
 
 
+@pytest.mark.parametrize("name", ["rand", "augmix"])
+def test_a_large_batch_in_parts_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = photographs(48, 64, 72).cuda()
+    parameters = policy(name).draw(3, 0, np.arange(48))
+    whole = apply_batch(resident, parameters)
+    monkeypatch.setattr("autotrain.augment.batch._CHUNK_LEVELS", 2 * 3 * 64 * 72)
+    assert torch.equal(apply_batch(resident, parameters), whole)
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_windows_are_resized_within_a_level_of_main_memory(autocast: bool) -> None:
     batch = photographs(64, 120, 150)

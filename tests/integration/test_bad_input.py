@@ -31,18 +31,11 @@ from autotrain.plan.plan import Plan
 from autotrain.schedules.schedule import WarmupCosine
 from autotrain.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 16
 OPTIONS: dict[str, Any] = {"batch_size": 4, "image_size": SIDE, "device": "cpu"}
 Refuse = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(nothing_leaks: None) -> Iterator[None]:
-    """Train on one thread: two that wait for each other take a hundred times as long where a core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pixels(count: int = 12, channels: int = 3) -> torch.Tensor:

@@ -47,15 +47,6 @@ def tensors(count: int = 64, side: int = 16) -> tuple[torch.Tensor, torch.Tensor
 
 
 @pytest.fixture
-def one_thread():
-    """Keep the training process to one core: where cores are short, idle threads of an operator take most of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def quick(monkeypatch, one_thread):
     """Real bursts and duels, as short as can be."""
 

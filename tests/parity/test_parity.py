@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,10 @@ from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import prepare_workload
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE, BATCH, EPOCHS = 24, 6, 2
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(nothing_leaks: None) -> Iterator[None]:
-    """Train on one thread: two that wait for each other take a hundred times as long where a core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def record(task: Task, steps: int) -> Batches:
