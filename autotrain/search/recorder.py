@@ -7,9 +7,9 @@ from typing import Any
 
 from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
+from autotrain.errors import CandidateError
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import knob
-from autotrain.errors import CandidateError
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, burst
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import ComputeDrive, InputDrive, resident_batches
