@@ -26,7 +26,8 @@ class Task:
     """The model to train, in fp32; it stays the user's own object."""
 
     dataset: DatasetLike
-    """An image folder (``root/class/*.jpg``), a map-style dataset, or ``(images, labels)`` tensors of equal length."""
+    """An image folder (``root/class/*.jpg``), a map-style dataset (torchvision's, Hugging Face's, your own), or
+    ``(images, labels)`` of equal length, tensors or numpy arrays."""
 
     validation: DatasetLike | None = None
     """What to validate on after every epoch, of the same kinds as ``dataset``."""

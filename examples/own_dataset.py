@@ -10,6 +10,9 @@ write one, which differ in what autotrain may move about:
 - ``Pictures``: the dataset gives PIL images, and the task names the augmentation. autotrain can then measure it in the
   workers and on the device; images travel as bytes and are normalised on the device, once per batch.
 
+The transforms of torchvision's own datasets (``ImageFolder``, ``CIFAR10``...) are understood, so those can be cached
+and moved too; a class of your own may do anything, so it is left as it is.
+
 Random transforms draw from torch's generator, which autotrain seeds for every sample: the same images reach the model,
 whatever the number of workers.
 """
