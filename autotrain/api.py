@@ -22,13 +22,14 @@ from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import KNOBS, canonical, illegal
 from autotrain.measure.session import Session
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.search.budget import parse_budget
 from autotrain.search.events import Observer, silent
 from autotrain.search.planner import make_plan, provenance
 from autotrain.search.probe import ProbeOptions, finding_of, run_probe
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
-from autotrain.workload import AUTO, Workload, prepare_workload
+from autotrain.workload import AUTO, Workload
 from autotrain.world import world
 
 log = logging.getLogger("autotrain")

@@ -24,10 +24,11 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from autotrain.hardware.machine import machine_facts
+from autotrain.preparation import IMAGENET_MEAN, IMAGENET_STD
 from autotrain.search.duel import Contender, DuelOptions
 from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
-from autotrain.workload import IMAGENET_MEAN, IMAGENET_STD, Workload
+from autotrain.workload import Workload
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent

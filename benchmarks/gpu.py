@@ -49,11 +49,11 @@ from autotrain.errors import AutotrainError
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.registry import legal_space
 from autotrain.measure.clock import Clock
+from autotrain.preparation import prepare_workload
 from autotrain.search.events import silent
 from autotrain.search.probe import ProbeOptions, Prober
 from autotrain.stats.summary import summarize
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 KORNIA_BAR = 10.0
 DRAWS = 16

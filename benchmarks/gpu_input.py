@@ -27,10 +27,11 @@ from autotrain.decode.decoder import DECODERS
 from autotrain.decode.nvjpeg import decode_on_device, pack
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.registry import illegal
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.stats.summary import summarize
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 Say = Callable[[str], None]
 Synchronize = Callable[[], object]

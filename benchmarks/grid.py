@@ -23,10 +23,10 @@ from autotrain.engine.rig import Rig
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.registry import canonical, legal_space
 from autotrain.measure.burst import BurstOptions, burst
+from autotrain.preparation import prepare_workload
 from autotrain.search.recorder import describe
 from autotrain.stats.summary import summarize
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 GRID = ("precision", "memory_format", "threads", "workers")
 

@@ -31,11 +31,12 @@ from autotrain.engine.rig import InputSide
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import effects
+from autotrain.preparation import prepare_workload
 from autotrain.search.recorder import describe
 from autotrain.settings import Settings
 from autotrain.stats.summary import summarize
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 SIZE, BATCH = 64, 64
 DEFAULT = Settings(augmentation="crop")

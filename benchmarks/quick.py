@@ -26,9 +26,9 @@ from common import (
 )
 
 import autotrain
+from autotrain.preparation import prepare_workload
 from autotrain.stats.summary import summarize
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 HAND = {
     "default script": {},

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 
 import autotrain
 from autotrain.diagnose.finding import Bottleneck
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 WITHIN = 0.20
 

@@ -22,9 +22,10 @@ from autotrain.decode.decoder import decoder
 from autotrain.engine.rig import InputSide, Rig, make_reader
 from autotrain.errors import CandidateError
 from autotrain.knobs.registry import canonical
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -25,9 +25,10 @@ from autotrain.errors import SettingsError
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.knobs.base import Effect, Knob
 from autotrain.knobs.registry import KNOBS, canonical, default_settings, illegal, knob, legal_space, without_each
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,9 +19,10 @@ from autotrain.data.stream import InOrder, Stream
 from autotrain.data.transfer import Transfer
 from autotrain.engine.rig import InputSide
 from autotrain.errors import DataError, TaskError
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

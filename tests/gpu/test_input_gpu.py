@@ -27,9 +27,10 @@ from autotrain.decode.nvjpeg import Packed, decode_on_device, pack
 from autotrain.engine.rig import InputSide, Rig
 from autotrain.errors import DataError
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 pytestmark = pytest.mark.gpu
 

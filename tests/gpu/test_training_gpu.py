@@ -20,9 +20,10 @@ from autotrain.engine.rig import InputSide, Rig
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.knobs.registry import knob
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 pytestmark = [
     pytest.mark.gpu,

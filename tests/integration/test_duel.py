@@ -14,11 +14,11 @@ from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.measure.burst import BurstOptions, burst, run_window
 from autotrain.measure.drive import FullDrive
+from autotrain.preparation import prepare_workload
 from autotrain.search import duel as module
 from autotrain.search.duel import DuelOptions, duel, interleave
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 SLEEP_S = 0.002
 SERIAL, PARALLEL = Settings(), Settings(workers=2, prefetch=4)

@@ -27,6 +27,7 @@ from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.search.duel import DuelOptions, duel, interleave
 from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Turn
 from autotrain.search.planner import make_plan
@@ -34,7 +35,6 @@ from autotrain.search.probe import ProbeOptions, finding_of, run_probe
 from autotrain.settings import Settings
 from autotrain.stats.compare import Verdict as Outcome
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 SHORT = BurstOptions(window_s=0.04, windows=3, limit_s=0.2, warmup_s=0.05)
 SHORT_DUEL = DuelOptions(pairs=5, turn_s=0.05, warmup_s=0.05)

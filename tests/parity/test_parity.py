@@ -20,9 +20,9 @@ from autotrain.data.transfer import Transfer
 from autotrain.engine.events import FitEvent, StepDone
 from autotrain.engine.rig import InputSide
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -23,9 +23,9 @@ from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.base import Effect
 from autotrain.measure.session import Session
 from autotrain.plan.evidence import Verdict
+from autotrain.preparation import prepare_workload
 from autotrain.search.job import job_facts
 from autotrain.search.planner import provenance
-from autotrain.workload import prepare_workload
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from torch.utils.data import Dataset, Subset
 from torchvision.datasets import FakeData
 
 from autotrain.errors import DataError, TaskError
+from autotrain.preparation import prepare_workload
 from autotrain.schedules.schedule import Constant, WarmupCosine, WarmupLinear
 from autotrain.task import Task
-from autotrain.workload import Workload, check_fit, describe_images, prepare_workload
+from autotrain.workload import Workload, check_fit, describe_images
 
 Make = Callable[..., Workload]
 

@@ -14,9 +14,10 @@ from torch.nn import functional
 from autotrain.engine.evaluate import Score, evaluate
 from autotrain.engine.rig import Rig
 from autotrain.errors import TaskError
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 SIDE = 16
 DEFAULT = Settings()

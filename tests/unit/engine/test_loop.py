@@ -15,10 +15,10 @@ from torch import nn
 from autotrain.engine.events import EpochDone, FitEnded, FitEvent, FitStarted, StepDone
 from autotrain.engine.loop import Trained, train
 from autotrain.errors import ScheduleError, TaskError
+from autotrain.preparation import prepare_workload
 from autotrain.schedules.schedule import Constant, WarmupCosine, WarmupLinear
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import prepare_workload
 
 SIDE = 16
 DEFAULT = Settings()

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from autotrain.engine.step import Step
 from autotrain.errors import TaskError
+from autotrain.preparation import prepare_workload
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 CONTENT = (torch.linspace(-1, 1, 6 * 3 * 8 * 8).view(6, 3, 8, 8), torch.arange(6) % 3)
 

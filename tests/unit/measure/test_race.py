@@ -15,9 +15,10 @@ from autotrain.data.reader import Reader
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
 from autotrain.measure.race import FEWEST_IMAGES, race
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 DEFAULT = Settings(augmentation="crop")
 VERSION = """

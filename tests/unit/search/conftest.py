@@ -10,10 +10,11 @@ import torch
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import DuelRecord, Session
+from autotrain.preparation import prepare_workload
 from autotrain.search.job import job_facts
 from autotrain.settings import Settings
 from autotrain.task import Task
-from autotrain.workload import Workload, prepare_workload
+from autotrain.workload import Workload
 
 
 @pytest.fixture(scope="session")
