@@ -134,7 +134,8 @@ def open_cache(kind: str, content: Content, directory: Path | None, *, name: str
     source, length = content.source, len(content.source)
     if kind == NONE:
         return None
-    capacity = min(int(SPARE * cached_bytes(content)), budget_bytes(kind, directory))
+    budget = budget_bytes(kind, directory)
+    capacity = min(int(SPARE * cached_bytes(content)), budget)
     if kind == RAM:
         return memory_cache(length, capacity)
     assert directory is not None
@@ -148,21 +149,30 @@ def open_cache(kind: str, content: Content, directory: Path | None, *, name: str
         capacity,
         tags=file_tags(files, labels=[source.label(index) for index in range(length)]) if files else None,
         about={"dataset": source.name, "kept": content.steps, "decoder": content.decoder},
-        total_bytes=disk_budget(directory),
+        total_bytes=budget,
     )
 
 
 def disk_problem(source: Source) -> str | None:
     """Return why samples cannot be told apart from run to run; None where they can."""
-    if _files(source) or getattr(source.dataset, "_fingerprint", None):
+    if _is_files(source) or getattr(source.dataset, "_fingerprint", None):
         return None
     return "only samples that are files can be known again in another run"
 
 
+def _is_files(source: Source) -> bool:
+    """Tell whether samples are files, by the first: this is asked for every combination of settings."""
+    if isinstance(source, TransformedSource):
+        return source.pipeline.path(0) is not None
+    return bool(source.files([0]))
+
+
 def _files(source: Source) -> list[str]:
     """Return the absolute path of the file behind each sample; empty where samples are no files."""
+    if not _is_files(source):
+        return []
     if isinstance(source, TransformedSource):
-        paths = [source.pipeline.path(index) for index in range(len(source))] if source.pipeline.path(0) else []
+        paths = (source.pipeline.path(index) for index in range(len(source)))
         return [os.path.abspath(path) for path in paths if path is not None]
     return [os.path.abspath(path) for path in source.files(range(len(source)))]
 

@@ -25,7 +25,6 @@ from autotrain.decode.simd import in_use
 UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 """What decoders raise for files that are no images, or broken ones."""
 
-
 OTHER_PILLOW = "pillow_simd"
 """What the names of decoders begin with that another Pillow runs."""
 
@@ -85,7 +84,7 @@ class ImageReader:
 
         Raises:
             DataError: an image cannot be read, or is unlike the others.
-        CandidateError: the Pillow-SIMD that was asked for cannot read one.
+            CandidateError: the Pillow-SIMD that was asked for cannot read one.
         """
         if self._batches is not None:
             return self._fill_at_once(self._batches, source, indices, draws, out)

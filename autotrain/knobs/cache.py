@@ -35,8 +35,8 @@ class CacheChoice(Knob):
         del machine
         if settings.cache == NONE:
             return None
-        if settings.cache == DISK and _no_disk(workload):
-            return _no_disk(workload)
+        if settings.cache == DISK and (reason := _no_disk(workload)):
+            return reason
         if settings.decoder in ("dali", "nvjpeg"):
             return f"{settings.decoder} decodes no whole images that could be kept"
         return workload.cache_problem
@@ -53,8 +53,8 @@ def _no_disk(workload: Workload) -> str | None:
 
 
 def _too_large(kind: str, workload: Workload) -> str | None:
-    if kind == DISK and _no_disk(workload):
-        return _no_disk(workload)
+    if kind == DISK and (reason := _no_disk(workload)):
+        return reason
     needed = cached_bytes(workload.content(replace(Settings(), augmentation=workload.augmentation)))
     room = budget_bytes(kind, workload.cache_dir)
     if kind == DISK:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from autotrain.augment.policy import policy
-from autotrain.data.reader import Reader, Recipe
+from autotrain.data.images import OTHER_PILLOW
+from autotrain.data.reader import ON_DEVICE, Reader, Recipe
 from autotrain.data.samples import Source
 from autotrain.data.workers import spawn_problem
 from autotrain.decode.decoder import DECODERS, decoder, full_name
@@ -17,10 +18,8 @@ from autotrain.knobs.base import Choices, Effect, Knob, Side
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
-SIMD = "pillow_simd"
-"""What the names of decoders begin with that need worker processes with another Pillow."""
-
-ON_DEVICE = "nvjpeg"
+_fresh_worker_problems: WeakKeyDictionary[Source, str | None] = WeakKeyDictionary()
+"""Why workers that start anew cannot be given a dataset; kept as long as it lives, since it takes pickling it."""
 
 
 class DecoderChoice(Knob):
@@ -57,7 +56,7 @@ class DecoderChoice(Knob):
             return None
         if name == ON_DEVICE and settings.placement == "worker" and policy(settings.augmentation).depth:
             return "images that the device decodes cannot be augmented in workers"
-        if name.startswith(SIMD) and (settings.workers == 0 or settings.loader != "processes"):
+        if name.startswith(OTHER_PILLOW) and (settings.workers == 0 or settings.loader != "processes"):
             return "Pillow-SIMD needs worker processes, which alone can have another Pillow than this one"
         return _unfit(name, workload) or decoder(name).unavailable()
 
@@ -75,7 +74,7 @@ class DecoderChoice(Knob):
 
     def loader_options(self, value: Value, options: dict[str, Any]) -> None:
         """Start workers with Pillow-SIMD where it is asked for."""
-        if str(value).startswith(SIMD):
+        if str(value).startswith(OTHER_PILLOW):
             options["pillow"] = str(installed() or "")
 
 
@@ -84,14 +83,16 @@ def _unfit(name: str, workload: Workload) -> str | None:
         return "the dataset decodes its images itself"
     if name == ON_DEVICE and workload.device.type != "cuda":
         return "needs a CUDA device"
-    if name.startswith(SIMD):
+    if name.startswith(OTHER_PILLOW):
         return _fresh_worker_problem(workload.source, workload.recipe(workload.augmentation))
     if workload.pipeline is not None and decoder(name).batched:
         return "the dataset's own transforms take one image at a time"
     return None
 
 
-@lru_cache(maxsize=4)
 def _fresh_worker_problem(source: Source, recipe: Recipe) -> str | None:
-    """Return why workers that start anew cannot be given the dataset; kept, since it takes pickling it."""
-    return None if installed() is None else spawn_problem(Reader(source, recipe))
+    if installed() is None:
+        return None
+    if source not in _fresh_worker_problems:
+        _fresh_worker_problems[source] = spawn_problem(Reader(source, recipe))
+    return _fresh_worker_problems[source]

@@ -76,11 +76,12 @@ def _readers(
 ) -> tuple[dict[Settings, tuple[Reader, Stream]], list[tuple[Settings, str]]]:
     readers: dict[Settings, tuple[Reader, Stream]] = {}
     failed: list[tuple[Settings, str]] = []
+    whole = workload.stream()
     for settings in entrants:
         try:
             with candidate():
                 reader, subset = warm_reader(workload, settings)
-                stream = workload.stream(subset=subset)
+                stream = whole if subset is None else workload.stream(subset=subset)
                 reader.read(stream.part(0, FEWEST_IMAGES))  # imports and first touches
             readers[settings] = reader, stream
         except AutotrainError as problem:
