@@ -26,7 +26,8 @@ from autotrain.preparation import prepare_workload
 from autotrain.search.budget import parse_budget
 from autotrain.search.events import Observer, silent
 from autotrain.search.planner import make_plan, provenance
-from autotrain.search.probe import ProbeOptions, finding_of, run_probe
+from autotrain.search.probe import COMPILE, ProbeOptions, finding_of, run_probe
+from autotrain.search.samplers import SAMPLERS
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
 from autotrain.workload import AUTO, Workload
@@ -82,6 +83,9 @@ def probe(
     allow: str = "numerics",
     fix: Mapping[str, Value] | None = None,
     study: Path | str | None = None,
+    sampler: str = "auto",
+    compile: str = "auto",
+    isolate: bool = False,
     progress: bool = True,
     observer: Observer | None = None,
     **task_options: Any,
@@ -98,6 +102,9 @@ def probe(
             keeps the model's input and arithmetic bit for bit.
         fix: settings that stay at a value, such as ``{"precision": "fp32"}``.
         study: file that keeps the Optuna study, which a later probe goes on with.
+        sampler: what suggests candidates: auto, tpe, gp, random or exhaustive.
+        compile: when to try torch.compile: auto (for trainings of half an hour and more), on or off.
+        isolate: run every measurement in a child process, not only those that may kill theirs.
         progress: whether to tell on the terminal what happens.
         observer: is told of every event instead.
         task_options: fields of the Task, such as ``batch_size=128``.
@@ -106,12 +113,7 @@ def probe(
         AutotrainError: the task does not work as given; the message says what to do.
     """
     task = _task(model, dataset, task_options)
-    options = ProbeOptions(
-        budget_s=parse_budget(budget),
-        allow=_effect(allow),
-        fixed=_checked(fix),
-        study=None if study is None else Path(study),
-    )
+    options = _options(budget, allow, fix, study, sampler=sampler, compile=compile, isolate=isolate)
     workload, machine = _prepared(task)
     return _probe(workload, machine, options, progress=progress, observer=observer)
 
@@ -125,6 +127,9 @@ def fit(
     allow: str = "numerics",
     fix: Mapping[str, Value] | None = None,
     study: Path | str | None = None,
+    sampler: str = "auto",
+    compile: str = "auto",
+    isolate: bool = False,
     clip_norm: float | None = None,
     progress: bool = True,
     observer: Observer | None = None,
@@ -141,6 +146,9 @@ def fit(
         allow: as for ``probe``.
         fix: as for ``probe``.
         study: as for ``probe``.
+        sampler: as for ``probe``.
+        compile: as for ``probe``.
+        isolate: as for ``probe``.
         clip_norm: largest norm of the gradient.
         progress: whether to tell on the terminal what happens.
         observer: is told of every event of the probe instead.
@@ -152,12 +160,7 @@ def fit(
     """
     task = _task(model, dataset, task_options)
     given = Plan.load(plan) if isinstance(plan, str | Path) else plan
-    options = ProbeOptions(
-        budget_s=parse_budget(budget),
-        allow=_effect(allow),
-        fixed=_checked(fix),
-        study=None if study is None else Path(study),
-    )
+    options = _options(budget, allow, fix, study, sampler=sampler, compile=compile, isolate=isolate)
     workload, machine = _prepared(task if given is None else _with_policy(task, given))
     session = None
     if given is None:
@@ -175,6 +178,31 @@ def fit(
         steps=trained.steps,
         seconds=trained.seconds,
         interrupted=trained.interrupted,
+    )
+
+
+def _options(
+    budget: str,
+    allow: str,
+    fix: Mapping[str, Value] | None,
+    study: Path | str | None,
+    *,
+    sampler: str,
+    compile: str,
+    isolate: bool,
+) -> ProbeOptions:
+    if compile not in COMPILE:
+        raise SettingsError(unknown("value of compile", compile, COMPILE))
+    if sampler not in SAMPLERS:
+        raise SettingsError(unknown("sampler", sampler, SAMPLERS))
+    return ProbeOptions(
+        budget_s=parse_budget(budget),
+        allow=_effect(allow),
+        fixed=_checked(fix),
+        study=None if study is None else Path(study),
+        sampler=sampler,
+        compile=compile,
+        isolate=isolate,
     )
 
 

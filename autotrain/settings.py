@@ -1,7 +1,7 @@
 """Settings: one plain value per knob, saying how to run and (but for the policy's name) never what to learn."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from autotrain.errors import SettingsError, unknown
@@ -19,6 +19,20 @@ class Settings:
 
     memory_format: str = "contiguous"
     """Layout of images and weights: contiguous (NCHW) or channels_last (NHWC)."""
+
+    compile: str = "none"
+    """What torch.compile makes of the model in training: none (the model as it is), default, reduce-overhead or
+    max-autotune; the last two with CUDA graphs."""
+
+    optimizer_kernel: str = "own"
+    """How the optimizer updates the weights: own (as it is set up), foreach (lists of tensors at once) or fused (one
+    kernel)."""
+
+    cudnn_benchmark: bool = False
+    """Let cuDNN try its convolution algorithms at the first step and keep the fastest (CUDA)."""
+
+    micro_batches: int = 1
+    """Parts that a batch passes the model in, one after the other, for one update; fewer images in memory at once."""
 
     augmentation: str = "none"
     """Policy that every training image goes through: none, flip, crop, trivial, rand, autoaugment or augmix."""
@@ -53,7 +67,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Value]:
         """Return name and value of every setting, in the order of declaration."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.names()}
 
     def changes(self, other: "Settings") -> dict[str, Value]:
         """Return the settings whose value here differs from ``other``'s, with the value here."""
@@ -63,7 +77,7 @@ class Settings:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Return the names of all settings."""
-        return tuple(entry.name for entry in fields(cls))
+        return cls.__slots__
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":

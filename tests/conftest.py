@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import multiprocessing
 import os
 import random
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -229,6 +232,39 @@ def nothing_leaks() -> Iterator[None]:
     leaks = _put_back(WATCHES, before) + _left_threads(threads) + _left_processes(processes)
     if leaks:
         pytest.fail(f"the test leaks: {'; '.join(leaks)}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def traces() -> ModuleType:
+    """The module beside this one that compares the world before and after; tests are no package to import it from."""
+    spec = importlib.util.spec_from_file_location("traces", Path(__file__).with_name("traces.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def empty_home(
+    nothing_leaks: None, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Have home, temporary files and working directory be empty folders, in which every file is a trace.
+
+    Their names are short: those of sockets, which lie among temporary files, end at 108 characters.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own folder is made now, not among what is watched
+    with tempfile.TemporaryDirectory(prefix="home-") as name:
+        home = Path(name)
+        for folder in ("home", "tmp", "here"):
+            (home / folder).mkdir()
+        with monkeypatch.context() as within:
+            within.setenv("HOME", str(home / "home"))
+            within.delenv("XDG_CACHE_HOME", raising=False)
+            within.setenv("TMPDIR", str(home / "tmp"))
+            within.setattr(tempfile, "tempdir", None)
+            within.chdir(home / "here")
+            yield home
 
 
 @pytest.fixture

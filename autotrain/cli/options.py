@@ -26,6 +26,24 @@ class Allow(StrEnum):
     NUMERICS = "numerics"
 
 
+class Sampler(StrEnum):
+    """Who suggests the candidates that are measured."""
+
+    AUTO = "auto"
+    TPE = "tpe"
+    GP = "gp"
+    RANDOM = "random"
+    EXHAUSTIVE = "exhaustive"
+
+
+class Compiling(StrEnum):
+    """Whether the search tries torch.compile."""
+
+    AUTO = "auto"
+    OFF = "off"
+    ON = "on"
+
+
 def _opt(help_text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help_text, show_default=False, **more)
 
@@ -36,6 +54,10 @@ _TARGET = (
 )
 _DATA = "Image folder (one folder per class; or train/ and val/ with such folders), or a torchvision data set's name."
 _JITTER = "By how much brightness, contrast, saturation and hue vary, such as 0.4,0.4,0.4,0.1."
+_SAMPLER = "What suggests candidates: auto (default), tpe, gp, random, or exhaustive, which tries all."
+_ISOLATE = "Measure every candidate in a process of its own, which may crash without harm; slower."
+_COMPILE = "Try torch.compile: auto (default) where the training is long enough for it to pay, on, or off."
+_STUDY = "File that keeps the Optuna study, to go on with it later: .db (SQLite) or .journal."
 _FIX = "A setting that stays as given, such as precision=fp32; may be repeated."
 
 
@@ -66,7 +88,10 @@ class Options:
     budget: Annotated[str, _opt("How long the probe may take, such as 90s; auto: by the training's length.")] = "auto"
     allow: Annotated[Allow, _opt("exact: no change of rounding; numerics (default): behind a guard.")] = Allow.NUMERICS
     fix: Annotated[list[str], _opt(_FIX, metavar="KNOB=VALUE")] = field(default_factory=list)
-    study: Annotated[Path | None, _opt("File that keeps the Optuna study, to go on with it later.")] = None
+    compile: Annotated[Compiling, _opt(_COMPILE)] = Compiling.AUTO
+    sampler: Annotated[Sampler, _opt(_SAMPLER)] = Sampler.AUTO
+    isolate: Annotated[bool, _opt(_ISOLATE, "--isolate")] = False
+    study: Annotated[Path | None, _opt(_STUDY)] = None
     quiet: Annotated[bool, _opt("Tell nothing but warnings and errors.", "--quiet", "-q")] = False
     debug: Annotated[bool, _opt("Show tracebacks, and every candidate.", "--debug")] = False
 
@@ -84,6 +109,12 @@ class Options:
             found[name] = value
         return found
 
+    def how_to_search(self) -> dict[str, str | bool]:
+        """Return what was given besides about the search, by the names that the API has for it."""
+        given = {"compile": self.compile.value, "sampler": self.sampler.value, "isolate": self.isolate}
+        defaults = {entry.name: default_of(entry) for entry in fields(self)}
+        return {name: value for name, value in given.items() if value != defaults[name]}
+
     def again(self) -> str:
         """Return the part of the command line that names the target, for a command that follows."""
         words = [self.target] if self.target is not None else []
@@ -96,7 +127,7 @@ class Options:
         return shlex.join(words)
 
 
-OF_THE_SEARCH = ("budget", "allow", "fix", "study")
+OF_THE_SEARCH = ("budget", "allow", "fix", "compile", "sampler", "isolate", "study")
 """Options that say how to search, not what to train."""
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -78,6 +78,7 @@ def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
             study=options.study,
             progress=False,
             observer=narrator,
+            **options.how_to_search(),
         )
     if not options.quiet:
         show_result(result.session, result.plan, result.finding, console)

@@ -21,6 +21,7 @@ from autotrain.cache.cache import Cache
 from autotrain.data.batch import Failure, HostBatch, mixed_labels
 from autotrain.data.images import ImageReader
 from autotrain.data.source import Source, TensorSource, collate_samples, read_sample
+from autotrain.data.stages import Over, Stage, watched
 from autotrain.data.stream import Ticket, seed_generators, seeded
 from autotrain.data.transformed import StagedReader, TransformedSource
 
@@ -119,6 +120,17 @@ class Reader(Dataset[HostBatch | Failure]):
         """End the threads of decoders in this process."""
         if self._images is not None:
             self._images.close()
+
+    def watch(self, over: Over) -> None:
+        """Lay a stopwatch over all stages of this reader, for good; its source stays as it is for others."""
+        self.source = watched(self.source, over)
+        self._staged.watch(over)
+        self.__dict__["read"] = over(self.read, Stage.COLLATING)
+        self.__dict__["_augmented"] = over(self._augmented, Stage.AUGMENTING)
+        self.__dict__["_tensors"] = over(self._tensors, Stage.DECODING)
+        if self._images is not None:
+            self._images.__dict__["fill"] = over(self._images.fill, Stage.DECODING)
+            self._images.__dict__["pack"] = over(self._images.pack, Stage.DECODING)
 
     def read(self, ticket: Ticket) -> HostBatch:
         """Load the batch of a ticket.

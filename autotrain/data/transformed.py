@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from autotrain.cache.cache import Cache
 from autotrain.data.images import UNREADABLE, unreadable
 from autotrain.data.samples import Source, first_line
+from autotrain.data.stages import Over, Stage
 from autotrain.decode.decoder import decoder
 from autotrain.decode.resize import resize_window
 from autotrain.errors import AutotrainError, DataError
@@ -73,11 +74,12 @@ class StagedReader:
         self.decoder = decoder(decoder_name)
         self.kernel = kernel
         self.cache = cache
+        self._apart = False  # whether to go stage by stage even where the dataset itself gives the same
 
     @property
     def idle(self) -> bool:
         """Whether samples are simply the dataset's own."""
-        return not self.on_device and self.cache is None and self.decoder.name == "pillow"
+        return not (self.on_device or self._apart) and self.cache is None and self.decoder.name == "pillow"
 
     def whole(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
         """Return a finished sample.
@@ -96,6 +98,19 @@ class StagedReader:
         """
         made: tuple[Tensor, Any, Row] = self._guarded(source, index, self._head)
         return made
+
+    def watch(self, over: Over) -> None:
+        """Go stage by stage from now on, under a stopwatch."""
+        self._apart = True
+        stages = {
+            "whole": Stage.AUGMENTING,
+            "head": Stage.AUGMENTING,
+            "_own": Stage.DATASET,
+            "_base": Stage.DECODING,
+            "_by_window": Stage.DECODING,
+        }
+        for name, stage in stages.items():
+            setattr(self, name, over(getattr(self, name), stage))
 
     def _whole(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
         image, label = self._prefixed(source, index)
@@ -139,13 +154,16 @@ class StagedReader:
         return image, label
 
     def _base(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
-        if self.decoder.name == "pillow":
-            return source.pipeline.base(index)
+        if self.decoder.name == "pillow" and not self._apart:
+            return self._own(source, index)
         data = source.encoded(index)
         if data is None:
-            return source.pipeline.base(index)
+            return self._own(source, index)
         pixels = self.decoder.decode(data, channels=3).pixels
         return pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels), source.label(index)
+
+    def _own(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
+        return source.pipeline.base(index)
 
     def _guarded(self, source: TransformedSource, index: int, make: Any) -> Any:
         try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -142,6 +143,7 @@ def _is_simd() -> bool:
     return ".post" in PIL.__version__  # its releases are Pillow's version and .postN, which Pillow itself never had
 
 
+@cache
 def _avx2() -> bool:
     return platform.machine().lower() in _MACHINES and "avx2" in cpu_facts().features
 

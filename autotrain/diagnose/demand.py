@@ -7,108 +7,193 @@ network models, ACM Computing Surveys 10, 1978): no resource can be busy for mor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+from autotrain.diagnose.calibration import Calibration, calibrate, way
+from autotrain.diagnose.components import Ceiling, Components, components, content, loading_key, training_key
+from autotrain.diagnose.compose import composed_ceiling, estimate_compute
+from autotrain.diagnose.contention import Crew, Demand, Limit, Throughput, limits, throughput
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
-from autotrain.settings import Settings, Value
+from autotrain.settings import Settings
 
-SHARED_EFFICIENCY = 0.93
-"""Part of the cores' time that useful work gets where loader and model compete for them (656 of 706 images/s seen)."""
+__all__ = [
+    "Demand",
+    "Prediction",
+    "bound",
+    "content",
+    "crew_of",
+    "demand",
+    "estimate_compute",
+    "one_loader",
+    "predict",
+    "prediction",
+    "uncalibrated",
+]
 
-CONTENT = ("augmentation", "placement", "decoder", "resize", "cache")
-"""Settings that decide what is done to load an image; the others decide who does it."""
-
-SOFTNESS = 8.0
-"""Exponent that rounds the corner where two limits meet; larger is sharper."""
+SYNCHRONISES = "fp16"
+"""Precision whose loss scaler has the host wait for the device in every step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What one image asks for."""
+class Prediction:
+    """What a session leads one to expect of settings."""
 
-    compute_s: float
-    """Seconds of training on a resident batch."""
+    per_s: float
+    """Images per second."""
 
-    compute_high_s: float
-    """The same at the optimistic end of its interval."""
+    limit: Limit
+    """What binds."""
 
-    compute_cpu_s: float
-    """CPU seconds of that, all threads of the training process."""
+    factor: float
+    """Calibration in it: what bursts of the same way reached over what the model alone had said."""
 
-    input_s: float
-    """Seconds in which one process loads it, waiting included."""
-
-    input_high_s: float
-    """The same at the optimistic end of its interval."""
-
-    input_cpu_s: float
-    """CPU seconds of loading."""
+    composed: bool
+    """Whether training alone was not measured for these settings, but estimated from others: less certain."""
 
 
-def demand(session: Session, settings: Settings) -> Demand | None:
-    """Return the demand of settings from component measurements; None where one is missing."""
-    compute = session.find(Kind.COMPUTE, settings)
-    load = one_loader(session, settings)
-    if compute is None or load is None:
+def demand(session: Session, settings: Settings, *, compose: bool = False) -> Demand | None:
+    """Return the demand of settings from component measurements; None where one is missing.
+
+    Args:
+        session: holds them.
+        settings: whose demand.
+        compose: estimate training from other settings' where these were not measured.
+    """
+    known = components(session)
+    load = known.one_loader.get(content(settings))
+    if load is None:
         return None
+    training = known.training.get(training_key(settings))
+    if training is not None:
+        compute = 1.0 / training.rate, 1.0 / training.high, training.cpu_s
+    else:
+        estimated = composed_ceiling(known, session.default, settings) if compose else None
+        if estimated is None:
+            return None
+        rate, busy_cores = estimated
+        compute = 1.0 / rate, 1.0 / rate, busy_cores / rate
+    return _demand(known, settings, load, compute, training)
+
+
+def _demand(
+    known: Components, settings: Settings, load: Ceiling, compute: tuple[float, float, float], training: Ceiling | None
+) -> Demand:
+    compute_s, compute_high_s, compute_cpu_s = compute
+    loaders = max(1, load.measurement.settings.workers)
+    exact = known.loading.get(loading_key(settings)) if settings.workers else None
+    issue_share = training.measurement.issue_share if training is not None else None
+    apart = settings.workers > 0 and settings.loader == "processes"
+    counted = load.measurement.settings.workers > 0 and load.measurement.settings.loader == "processes"
     return Demand(
-        compute_s=1.0 / compute.rate.value,
-        compute_high_s=1.0 / compute.rate.high,
-        compute_cpu_s=compute.cpu_main_per_image_s,
-        input_s=_loader_s(load, load.rate.value),
-        input_high_s=_loader_s(load, load.rate.high),
-        input_cpu_s=load.cpu_workers_per_image_s if load.settings.workers else load.cpu_main_per_image_s,
+        compute_s=compute_s,
+        compute_high_s=compute_high_s,
+        compute_cpu_s=compute_cpu_s,
+        compute_least_cpu_s=compute_cpu_s * known.needed_share.get(settings.threads, 1.0) * compute_high_s / compute_s,
+        input_s=loaders / load.rate,
+        input_high_s=loaders / load.high,
+        input_cpu_s=load.cpu_s,
+        issue_s=(issue_share or 0.0) * compute_s,
+        copy_s=known.copy_s.get(settings.pinning, 0.0),
+        receive_s=known.handover.receive_s if apart else 0.0,
+        send_s=known.handover.send_s if apart and not counted else 0.0,
+        drain_per_s=exact.rate if exact is not None else None,
+        drain_high_per_s=exact.high if exact is not None else None,
+        composed=training is None,
     )
 
 
-def content(settings: Settings) -> tuple[Value, ...]:
-    """Return the part of the settings that decides what loading an image costs, whoever loads it."""
-    return tuple(getattr(settings, name) for name in CONTENT)
+def crew_of(session: Session, settings: Settings) -> Crew:
+    """Return who does the work under settings."""
+    return Crew(
+        cores=session.cores,
+        workers=settings.workers,
+        threads=settings.loader == "threads",
+        stock=settings.workers * settings.prefetch,
+        on_cpu=session.job.device == "cpu",
+        pinned=settings.pinning,
+    )
 
 
 def one_loader(session: Session, settings: Settings) -> Measurement | None:
     """Return the input measurement of the fewest workers that load images in the same way."""
-    fitting = [entry for entry in session.of(Kind.INPUT) if content(entry.settings) == content(settings)]
-    return min(fitting, key=lambda entry: entry.settings.workers, default=None)
+    found = components(session).one_loader.get(content(settings))
+    return found.measurement if found is not None else None
 
 
 def bound(session: Session, settings: Settings) -> float | None:
-    """Return images/s that the settings cannot exceed, each demand taken at its optimistic end; None if unknown."""
+    """Return images/s that the settings cannot exceed, each demand taken at its optimistic end; None if unknown.
+
+    It rests on what was measured for these very settings; nothing is composed. Where a burst has exceeded its bound,
+    the machine was slower when the parts were measured, and all bounds are raised by as much.
+    """
     need = demand(session, settings)
-    if need is None:
-        return None
-    limits = _limits(session, settings, need, optimistic=True)
-    return min(limits.values())
+    return None if need is None else _least(need, crew_of(session, settings)) * _history(_Same(session)).headroom
 
 
 def predict(session: Session, settings: Settings) -> float | None:
     """Return the images/s that the contention model expects; None where a component is missing."""
-    need = demand(session, settings)
+    found = prediction(session, settings)
+    return None if found is None else found.per_s
+
+
+def prediction(session: Session, settings: Settings) -> Prediction | None:
+    """Return what the contention model expects, calibrated by the session's full bursts; None where not possible."""
+    need = demand(session, settings, compose=True)
     if need is None:
         return None
-    limits = _limits(session, settings, need, optimistic=False)
-    if "cores" in limits and len(limits) > 1:
-        limits["cores"] *= SHARED_EFFICIENCY
-    total: float = sum(rate**-SOFTNESS for rate in limits.values()) ** (-1.0 / SOFTNESS)
-    return total
+    crew = crew_of(session, settings)
+    expected = throughput(need, crew)
+    history = _history(_Same(session))
+    factor = history.calibration.factor(way(settings, expected.limit))
+    most = _least(need, crew) * history.headroom
+    return Prediction(
+        per_s=min(most, expected.per_s * factor), limit=expected.limit, factor=factor, composed=need.composed
+    )
 
 
-def _limits(session: Session, settings: Settings, need: Demand, *, optimistic: bool) -> dict[str, float]:
-    compute_s = need.compute_high_s if optimistic else need.compute_s
-    input_s = need.input_high_s if optimistic else need.input_s
-    on_cpu = session.job.device == "cpu"
-    if settings.workers == 0 and on_cpu:
-        return {"serial": 1.0 / (compute_s + input_s)}
-    # An accelerator works on while the training process loads the next batch itself, as if that were a worker.
-    limits = {"compute": 1.0 / compute_s, "input": max(1, settings.workers) / input_s}
-    input_cpu_s = need.input_cpu_s * (input_s / need.input_s)
-    cpu_s = need.compute_cpu_s * (compute_s / need.compute_s) + input_cpu_s
-    if on_cpu and cpu_s > 0:
-        limits["cores"] = session.cores / cpu_s
-    elif input_cpu_s > 0:
-        limits["input cores"] = session.cores / input_cpu_s
-    return limits
+def uncalibrated(session: Session, settings: Settings) -> Throughput | None:
+    """Return what the contention model alone says; None where a component was not measured."""
+    need = demand(session, settings)
+    return None if need is None else throughput(need, crew_of(session, settings))
 
 
-def _loader_s(load: Measurement, rate: float) -> float:
-    return max(1, load.settings.workers) / rate
+class _Same:
+    """A session as the key of a cache, compared by the identity of its components."""
+
+    __slots__ = ("known", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.known = session, components(session)
+
+    def __hash__(self) -> int:
+        return id(self.known)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.known is other.known and self.session.cores == other.session.cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _History:
+    """What a session's full bursts say of the model."""
+
+    calibration: Calibration
+    headroom: float
+    """What bounds are multiplied with: the furthest that a rate's interval lay above its own."""
+
+
+@lru_cache(maxsize=8)
+def _history(same: _Same) -> _History:
+    session, seen, headroom = same.session, [], 1.0
+    for entry in session.of(Kind.FULL):
+        need, crew = demand(session, entry.settings), crew_of(session, entry.settings)
+        if need is None:
+            continue
+        expected = throughput(need, crew)
+        seen.append((way(entry.settings, expected.limit), entry.rate.value / expected.per_s))
+        headroom = max(headroom, entry.rate.low / _least(need, crew))
+    return _History(calibration=calibrate(seen), headroom=headroom)
+
+
+def _least(need: Demand, crew: Crew) -> float:
+    return min(limits(need, crew).values())

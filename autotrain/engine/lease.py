@@ -11,11 +11,22 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from autotrain.knobs.optimizer_kernel import FLAGS, place_counters
+
 _INTERNAL = frozenset(vars(nn.Module()))
 """What torch itself keeps in a module: parameters, buffers, submodules, hooks and the mode."""
 
+_LEASED = frozenset(("state", "param_groups"))
+"""What a lease of an optimizer treats apart from its other attributes."""
+
+_MARKS = ("_step_supports_amp_scaling", "_need_device_dtype_check_for_fused")
+"""What torch's fused optimizers note about themselves beside the flag."""
+
 _Attributes = dict[str, tuple[Any, Any]]
 """By name: the value, and a copy of what a list, dict or set holds (None for other values)."""
+
+_Snapshot = tuple[Any, list[dict[str, Any]], _Attributes]
+"""Of an optimizer: state, options of each group, other attributes."""
 
 
 class ModelLease:
@@ -71,7 +82,7 @@ class ModelLease:
                 if (id(module), name) in self._own_buffers:
                     module._buffers[name] = self._own_buffers[id(module), name]
             self._modes[id(module)] = module.training
-            if self._own_modes is not None:
+            if self._own_modes is not None and module.training != self._own_modes[id(module)]:
                 module.training = self._own_modes[id(module)]
         if self._own_modes is None:
             self.model.train()  # through the user's own train(), which may keep some layers in evaluation mode
@@ -92,7 +103,8 @@ class ModelLease:
             entry.grad = gradient
         self._own_modes = {id(module): module.training for module in self.model.modules()}
         for module in self.model.modules():
-            module.training = self._modes[id(module)]
+            if module.training != self._modes[id(module)]:  # torch's setattr costs more than all else here
+                module.training = self._modes[id(module)]
             for name, buffer in list(module._buffers.items()):
                 if (id(module), name) not in self._their_buffers:
                     del module._buffers[name]
@@ -106,7 +118,7 @@ class ModelLease:
 
 
 class OptimizerLease:
-    """Gives an optimizer that the user made a state of its own while it is lent.
+    """Gives an optimizer that the user made a state and options of its own while it is lent.
 
     Args:
         optimizer: the user's optimizer.
@@ -120,7 +132,7 @@ class OptimizerLease:
         self._put(self._own)
         move_state(optimizer, device)
         self._put(theirs)
-        self._theirs: tuple[Any, list[dict[str, Any]]] | None = None
+        self._theirs: _Snapshot | None = None
 
     def lend(self) -> None:
         """Put the lease's state into the optimizer."""
@@ -134,7 +146,7 @@ class OptimizerLease:
         self._put(self._theirs)
         self._theirs = None
 
-    def _snapshot(self, *, copied: bool) -> tuple[Any, list[dict[str, Any]]]:
+    def _snapshot(self, *, copied: bool) -> _Snapshot:
         state: Any = self.optimizer.state
         if copied:
             state = defaultdict(dict, {key: copy.deepcopy(entry) for key, entry in state.items()})
@@ -142,10 +154,11 @@ class OptimizerLease:
             {name: (copy.deepcopy(value) if copied else value) for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups
         ]
-        return state, options
+        return state, options, _attributes(self.optimizer, _LEASED)
 
-    def _put(self, snapshot: tuple[Any, list[dict[str, Any]]]) -> None:
-        state, options = snapshot
+    def _put(self, snapshot: _Snapshot) -> None:
+        state, options, attributes = snapshot
+        _set_attributes(self.optimizer, attributes, _LEASED)
         self.optimizer.state = state
         for group, values in zip(self.optimizer.param_groups, options, strict=True):
             for name in set(group) - set(values) - {"params"}:
@@ -180,6 +193,27 @@ def restore_strides(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
+def restore_kernel(optimizer: Optimizer) -> Callable[[], None]:
+    """Return a function that sets the optimizer's kernel to what it is now, its step counters where that wants them.
+
+    The state then goes on, and loads, as if the kernel had never been another.
+    """
+    flags = [{flag: group[flag] for flag in FLAGS if flag in group} for group in optimizer.param_groups]
+    marks = {name: vars(optimizer)[name] for name in _MARKS if name in vars(optimizer)}
+
+    def restore() -> None:
+        if all(before.items() <= group.items() for group, before in zip(optimizer.param_groups, flags, strict=True)):
+            return
+        for group, before in zip(optimizer.param_groups, flags, strict=True):
+            group.update(before)
+        for name in _MARKS:
+            vars(optimizer).pop(name, None)
+        vars(optimizer).update(marks)
+        place_counters(optimizer)
+
+    return restore
+
+
 def lay_out_state(optimizer: Optimizer) -> None:
     """Lay the optimizer's state out as its parameters are, which fused optimizers need."""
     for parameter, state in optimizer.state.items():
@@ -195,17 +229,17 @@ def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.detach().to(device=device, copy=True)
 
 
-def _attributes(module: nn.Module) -> _Attributes:
+def _attributes(owner: object, apart: frozenset[str] = _INTERNAL) -> _Attributes:
     return {
         name: (value, value.copy() if type(value) in (list, dict, set) else None)
-        for name, value in vars(module).items()
-        if name not in _INTERNAL
+        for name, value in vars(owner).items()
+        if name not in apart
     }
 
 
-def _set_attributes(module: nn.Module, attributes: _Attributes) -> None:
-    present = vars(module)
-    for name in present.keys() - attributes.keys() - _INTERNAL:
+def _set_attributes(owner: object, attributes: _Attributes, apart: frozenset[str] = _INTERNAL) -> None:
+    present = vars(owner)
+    for name in present.keys() - attributes.keys() - apart:
         del present[name]
     for name, (value, held) in attributes.items():
         present[name] = value

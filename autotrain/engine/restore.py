@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ def untouched(device: torch.device) -> Iterator[None]:
     """Leave random states, backend flags, thread count and gradient mode as they were, whatever happens inside."""
     threads = torch.get_num_threads()
     gradients = torch.is_grad_enabled()
-    flags = _flags()
+    flags = read_flags()
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     with seeded():
         try:
@@ -28,7 +29,7 @@ def untouched(device: torch.device) -> Iterator[None]:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
             torch.set_grad_enabled(gradients)
-            _set_flags(flags)
+            write_flags(flags)
             if cuda is not None:
                 torch.cuda.set_rng_state(cuda, device)
 
@@ -49,28 +50,62 @@ def uninterrupted() -> Iterator[None]:
             before(*caught[0])
 
 
-def _conv() -> Any:
-    return getattr(torch.backends.cudnn, "conv")  # noqa: B009 - torch's type stubs do not know it
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """Backend flags of a process that decide how fast and how exactly it computes."""
+
+    enabled: bool
+    """Whether cuDNN is used at all; the next two are cuDNN's too."""
+
+    benchmark: bool
+    deterministic: bool
+    precisions: tuple[str, ...]
+    """What each backend and operator computes fp32 in, in the order of ``_precisions``."""
 
 
-def _flags() -> tuple[bool, bool, bool, str, str]:
+def read_flags() -> Flags:
+    """Return the backend flags as they are."""
     cudnn = torch.backends.cudnn
-    return (
-        cudnn.enabled,
-        cudnn.benchmark,
-        cudnn.deterministic,
-        torch.backends.cuda.matmul.fp32_precision,
-        _conv().fp32_precision,
+    return Flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        precisions=tuple(holder.fp32_precision for holder in _precisions()),
     )
 
 
-def _set_flags(flags: tuple[bool, bool, bool, str, str]) -> None:
-    if _flags() == flags:
-        return
+def write_flags(flags: Flags) -> None:
+    """Set the backend flags that differ.
+
+    A precision reads as that of its backend, or of all backends, where it has no value of its own ("none"): so those
+    above come first, and a value of its own is given to those below only where inheriting does not do.
+    """
     cudnn = torch.backends.cudnn
-    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags[:3]
-    torch.backends.cuda.matmul.fp32_precision = flags[3]
-    _conv().fp32_precision = flags[4]
+    for name in ("enabled", "benchmark", "deterministic"):
+        if getattr(cudnn, name) != getattr(flags, name):
+            setattr(cudnn, name, getattr(flags, name))
+    for holder, value in zip(_precisions(), flags.precisions, strict=True):
+        if holder.fp32_precision != value:
+            holder.fp32_precision = "none"
+        if holder.fp32_precision != value:
+            holder.fp32_precision = value
+
+
+def _precisions() -> tuple[Any, ...]:
+    """Return what has an ``fp32_precision``, those that others inherit from first."""
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    return (
+        backends,
+        cudnn,
+        mkldnn,
+        backends.cuda.matmul,
+        cudnn.conv,
+        cudnn.rnn,
+        mkldnn.matmul,
+        mkldnn.conv,
+        mkldnn.rnn,
+    )
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

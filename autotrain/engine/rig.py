@@ -19,7 +19,15 @@ from autotrain.data.loader import HANG_S, Loader, LoaderOptions
 from autotrain.data.reader import Reader
 from autotrain.data.stream import Ticket, seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
-from autotrain.engine.lease import ModelLease, OptimizerLease, lay_out_state, move_state, restore_strides
+from autotrain.engine.compiled import Compiled
+from autotrain.engine.lease import (
+    ModelLease,
+    OptimizerLease,
+    lay_out_state,
+    move_state,
+    restore_kernel,
+    restore_strides,
+)
 from autotrain.engine.restore import seed_everything, uninterrupted, untouched
 from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
@@ -167,6 +175,7 @@ class Rig:
         self._transfer: Transfer | None = None
         self._model_lease: ModelLease | None = None
         self._optimizer_lease: OptimizerLease | None = None
+        self._compiled: Compiled | None = None
 
     def __enter__(self) -> Rig:
         started = perf_counter()
@@ -184,7 +193,7 @@ class Rig:
             self._input = None
         self._stack.close()
         self._step = self._transfer = None
-        self._model_lease = self._optimizer_lease = None
+        self._model_lease = self._optimizer_lease = self._compiled = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -209,6 +218,11 @@ class Rig:
         return self.step.optimizer
 
     @property
+    def compiled(self) -> bool:
+        """Whether a compiler is at work in the first step."""
+        return self._compiled is not None
+
+    @property
     def transfer(self) -> Transfer:
         """The way to the device."""
         assert self._transfer is not None, "the rig is not entered"
@@ -221,6 +235,8 @@ class Rig:
             stack.enter_context(untouched(self.device))
             for knob in KNOBS:
                 stack.enter_context(knob.flags(getattr(self.settings, knob.name)))
+            if self._compiled is not None:
+                stack.enter_context(self._compiled.files())
             for lease in (self._model_lease, self._optimizer_lease):
                 if lease is not None:
                     with uninterrupted():
@@ -241,7 +257,10 @@ class Rig:
             CandidateError: memory ran out.
         """
         try:
-            return self.step(self.transfer.finish(batch))
+            loss = self.step(self.transfer.finish(batch))
+            if self._compiled is not None:
+                self._compiled.rest()
+            return loss
         except IndexError as problem:
             if "out of bounds" in str(problem):  # torch's words, on a CPU, for a label that is no class of the model's
                 raise TaskError(
@@ -304,41 +323,73 @@ class Rig:
             model.zero_grad(set_to_none=True)  # the first step must not add to gradients of the user's
             restore = restore_strides(model)
             self._stack.callback(restore)
-        transfer_options: dict[str, Any] = {}
-        contexts, scalers = [], []
         for knob in KNOBS:
-            value = getattr(settings, knob.name)
-            knob.model(model, value)
-            knob.transfer_options(value, transfer_options)
-            contexts.append(knob.step_context(value, device))
-            scalers.append(knob.scaler(value, device))
+            knob.model(model, getattr(settings, knob.name))
         optimizer = workload.make_optimizer([entry for entry in model.parameters() if entry.requires_grad])
         if not self._borrow:
             move_state(optimizer, device)
             self._stack.callback(lay_out_state, optimizer)
             self._stack.callback(restore)  # callbacks run backwards: the parameters first, their state after them
-        self._step = Step(
-            workload,
+            self._stack.callback(restore_kernel(optimizer))
+            self._set_optimizer(optimizer)
+        self._step = self._make_step(optimizer)
+        self._transfer = self._make_transfer()
+        if self._model_lease is not None:
+            self._model_lease.take_back()
+            if optimizer is workload.task.optimizer:
+                self._optimizer_lease = OptimizerLease(optimizer, device)
+                self._optimizer_lease.lend()
+                try:
+                    self._set_optimizer(optimizer)
+                finally:
+                    self._optimizer_lease.take_back()
+            else:
+                self._set_optimizer(optimizer)
+
+    def _set_optimizer(self, optimizer: Optimizer) -> None:
+        for knob in KNOBS:
+            knob.optimizer(optimizer, getattr(self.settings, knob.name))
+
+    def _make_step(self, optimizer: Optimizer) -> Step:
+        model = self.workload.model
+        contexts, scalers = [], []
+        options: dict[str, Any] = {}
+        compiler_options: dict[str, Any] = {}
+        for knob in KNOBS:
+            value = getattr(self.settings, knob.name)
+            knob.step_options(value, options)
+            knob.compiler_options(value, compiler_options)
+            contexts.append(knob.step_context(value, self.device))
+            scalers.append(knob.scaler(value, self.device))
+        if compiler_options:
+            self._compiled = Compiled(model, own_files=self._borrow, **compiler_options)
+            self._stack.callback(self._compiled.close)
+        return Step(
+            self.workload,
             model,
             optimizer,
             contexts=[make for make in contexts if make is not None],
             scaler=next((scaler for scaler in scalers if scaler is not None), None),
             clip_norm=self._clip_norm,
+            forward=self._compiled,
+            **options,
         )
+
+    def _make_transfer(self) -> Transfer:
+        workload = self.workload
+        options: dict[str, Any] = {}
+        for knob in KNOBS:
+            knob.transfer_options(getattr(self.settings, knob.name), options)
         suffix = workload.pipeline.suffix if workload.pipeline is not None else None
-        self._transfer = Transfer(
-            device,
+        return Transfer(
+            self.device,
             mean=workload.mean,
             std=workload.std,
             image_size=workload.image_size,
             fill=workload.fill,
             erased_values=suffix.fill if suffix is not None else (),
-            **transfer_options,
+            **options,
         )
-        if self._model_lease is not None:
-            self._model_lease.take_back()
-            if optimizer is workload.task.optimizer:
-                self._optimizer_lease = OptimizerLease(optimizer, device)
 
 
 def _take_back(lease: ModelLease | OptimizerLease) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from autotrain.engine.micro_batches import split
 from autotrain.errors import TaskError
 from autotrain.workload import Workload
 
@@ -24,6 +25,8 @@ class Step:
         contexts: entered around forward pass and loss, such as autocast.
         scaler: loss scaler, for fp16.
         clip_norm: largest norm of the gradient; None leaves it.
+        forward: the model's forward pass, where it is another callable than the model itself.
+        parts: micro-batches that a batch passes the model in; the update is that of the whole batch.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class Step:
         contexts: Sequence[Callable[[], AbstractContextManager[object]]] = (),
         scaler: torch.amp.GradScaler | None = None,
         clip_norm: float | None = None,
+        forward: Callable[[Any], Any] | None = None,
+        parts: int = 1,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -42,6 +47,13 @@ class Step:
         self._workload = workload
         self._contexts = tuple(contexts)
         self._clip_norm = clip_norm
+        self._forward = forward if forward is not None else model
+        self._parts = parts
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the forward pass goes through a compiler, which the first step waits for."""
+        return self._forward is not self.model
 
     def loss(self, content: Any) -> torch.Tensor:
         """Return the loss of a batch, with the precision of training."""
@@ -49,7 +61,7 @@ class Step:
             if self._workload.task.step is not None:
                 return self._workload.task.step(self.model, content)
             images, labels = content
-            return self._workload.loss_of(self.model(images), labels)
+            return self._workload.loss_of(self._forward(images), labels)
 
     def context(self) -> AbstractContextManager[object]:
         """Return the context of forward passes."""
@@ -62,6 +74,15 @@ class Step:
 
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
+        if self._parts == 1:
+            loss = self._backward(content, 1.0)
+        else:
+            loss = torch.stack([self._backward(part, share) for part, share in split(content, self._parts)]).sum()
+        self._update()
+        return loss
+
+    def _backward(self, content: Any, share: float) -> torch.Tensor:
+        """Add the gradient of images that are a share of the batch; return their share of its loss, detached."""
         loss = self.loss(content)
         check_loss(loss)
         if not loss.requires_grad:
@@ -69,17 +90,18 @@ class Step:
                 "the loss does not depend on the model's parameters: compute it from the model's outputs, without "
                 "detaching them"
             )
-        self._update(loss)
-        return loss.detach().reshape(())
+        if share != 1.0:
+            loss = loss * share
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        detached = loss.detach().reshape(())
+        return detached.clone() if self.compiled else detached  # a CUDA graph's next run writes over what it gave
 
-    def _update(self, loss: torch.Tensor) -> None:
+    def _update(self) -> None:
         scaler, optimizer = self.scaler, self.optimizer
         if scaler is None:
-            loss.backward()
             self._clip()
             optimizer.step()
         else:
-            scaler.scale(loss).backward()
             if self._clip_norm is not None:
                 scaler.unscale_(optimizer)
                 self._clip()

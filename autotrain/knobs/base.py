@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from autotrain.hardware.machine import Machine
 from autotrain.settings import Settings, Value
@@ -79,17 +80,22 @@ class Knob:
         del value
         return self.side
 
+    def risky(self, value: Value) -> bool:
+        """Tell whether a value can take the process down, so that it is measured in a child process."""
+        del value
+        return False
+
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Return what the search may try for this task on this machine."""
         raise NotImplementedError
 
     def legal(self, settings: Settings, workload: Workload, machine: Machine) -> str | None:
-        """Return why a combination is not possible, or None."""
+        """Return why a combination is not possible, or None; a COMPUTE knob looks at such knobs' settings alone."""
         del settings, workload, machine
         return None
 
     def canonical(self, settings: Settings, workload: Workload) -> Settings:
-        """Return settings that mean the same, with what has no effect at its default."""
+        """Return settings that mean the same, with what has no effect at its default; likewise of its own side."""
         del workload
         return settings
 
@@ -110,6 +116,15 @@ class Knob:
 
     def model(self, model: nn.Module, value: Value) -> None:
         """Change the live model in place."""
+
+    def optimizer(self, optimizer: Optimizer, value: Value) -> None:
+        """Change the live optimizer in place; a user's own is lent, or put back after training."""
+
+    def step_options(self, value: Value, options: dict[str, Any]) -> None:
+        """Fill in keyword arguments of the Step."""
+
+    def compiler_options(self, value: Value, options: dict[str, Any]) -> None:
+        """Fill in keyword arguments of the compiled forward pass; with none of them there is no compiler."""
 
     def step_context(self, value: Value, device: torch.device) -> Callable[[], AbstractContextManager[object]] | None:
         """Return what makes the context for forward pass and loss, or None."""

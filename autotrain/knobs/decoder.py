@@ -36,6 +36,10 @@ class DecoderChoice(Knob):
         """Return BOTH where the device decodes."""
         return Side.BOTH if value == ON_DEVICE else Side.INPUT
 
+    def risky(self, value: Value) -> bool:
+        """Name nvJPEG, whose native decoder reads files that nobody has checked."""
+        return value == ON_DEVICE
+
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer what is installed and suits the device and the dataset."""
         del machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,9 +12,14 @@ from autotrain.hardware.machine import Machine
 from autotrain.knobs.augmentation import Augmentation
 from autotrain.knobs.base import Choices, Effect, Knob, Side
 from autotrain.knobs.cache import CacheChoice
+from autotrain.knobs.compile import Compile
+from autotrain.knobs.cudnn_benchmark import CudnnBenchmark
 from autotrain.knobs.decoder import DecoderChoice
 from autotrain.knobs.loader import LoaderKind
+from autotrain.knobs.members import Members
 from autotrain.knobs.memory_format import MemoryFormat
+from autotrain.knobs.micro_batches import MicroBatches
+from autotrain.knobs.optimizer_kernel import OptimizerKernel
 from autotrain.knobs.pinning import Pinning
 from autotrain.knobs.placement import Placement
 from autotrain.knobs.precision import Precision
@@ -24,9 +30,15 @@ from autotrain.knobs.workers import Workers
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
+log = logging.getLogger(__name__)
+
 KNOBS: tuple[Knob, ...] = (
     Precision(),
     MemoryFormat(),
+    Compile(),
+    OptimizerKernel(),
+    CudnnBenchmark(),
+    MicroBatches(),
     Augmentation(),
     Placement(),
     CacheChoice(),
@@ -91,8 +103,8 @@ class Space:
     choices: Mapping[str, Choices]
     """By knob; a knob that is fixed has one choice."""
 
-    members: tuple[Settings, ...]
-    """Every legal combination of what has not been ruled out, canonical, the default first."""
+    members: Sequence[Settings]
+    """Every legal combination of what has not been ruled out, canonical, the default first; made when asked for."""
 
     @property
     def left_out(self) -> tuple[tuple[str, Value, str], ...]:
@@ -139,6 +151,7 @@ def legal_space(
         own = getattr(default, entry.name)
         if entry.name in fixed:
             choices[entry.name] = Choices(allowed=(fixed[entry.name],))
+            _warn(entry, fixed[entry.name], entry.choices(workload, machine))
         elif entry.effect is Effect.RECIPE:
             choices[entry.name] = Choices(allowed=(own,))
         else:
@@ -146,6 +159,13 @@ def legal_space(
     values = {name: (only or {}).get(name, entry.allowed) for name, entry in choices.items()}
     members = _members(default, values, workload, machine)
     return Space(default=default, choices=choices, members=members)
+
+
+def _warn(entry: Knob, value: Value, offered: Choices) -> None:
+    """Say loudly what is to be known about a value that stays because somebody wants it."""
+    reason = dict(offered.left_out).get(value)
+    if reason is not None:
+        log.warning("fixed setting '%s': %s is not what a search would try here: %s", entry.name, value, reason)
 
 
 def _permitted(entry: Knob, own: Value, offered: Choices, allow: Effect) -> Choices:
@@ -160,14 +180,24 @@ def _permitted(entry: Knob, own: Value, offered: Choices, allow: Effect) -> Choi
     return Choices(allowed=tuple(allowed), left_out=(*offered.left_out, *reasons))
 
 
-def _members(
+def _members(default: Settings, values: Mapping[str, Sequence[Value]], workload: Workload, machine: Machine) -> Members:
+    """Return all members: compute knobs and the others do not look at each other in ``legal`` and ``canonical``."""
+    names = [entry.name for entry in KNOBS if entry.side is Side.COMPUTE]
+    others = [entry.name for entry in KNOBS if entry.side is not Side.COMPUTE]
+    halves = [_half(default, {name: values[name] for name in part}, workload, machine) for part in (names, others)]
+    return Members(*halves, names=names)
+
+
+def _half(
     default: Settings, values: Mapping[str, Sequence[Value]], workload: Workload, machine: Machine
 ) -> tuple[Settings, ...]:
-    names = list(values)
+    """Return the legal combinations of some knobs, with the default's values of the others."""
     found: dict[Settings, None] = {default: None}
-    for chosen in itertools.product(*(values[name] for name in names)):
-        settings = canonical(Settings(**dict(zip(names, chosen, strict=True))), workload)  # type: ignore[arg-type]
-        if illegal(settings, workload, machine) is None:
+    base = default.as_dict()
+    for chosen in itertools.product(*values.values()):
+        base.update(zip(values, chosen, strict=True))
+        settings = canonical(Settings(**base), workload)  # type: ignore[arg-type]
+        if settings not in found and illegal(settings, workload, machine) is None:
             found[settings] = None
     return tuple(found)
 

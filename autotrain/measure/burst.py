@@ -17,6 +17,9 @@ from autotrain.measure.measurement import Measurement, Window
 from autotrain.stats.summary import summarize_rate
 from autotrain.stats.warmup import is_stationary
 
+MakeDrive = Callable[[Rig, Clock], Drive]
+"""What makes the drive of a rig: full training, training alone or loading alone."""
+
 STATIONARY_STEPS = 16
 """Step times that are looked at to tell whether a burst has settled."""
 
@@ -55,7 +58,7 @@ CEILING = BurstOptions(windows=5, limit_s=2.0, warmup_s=0.6)
 def burst(
     rig: Rig,
     *,
-    make_drive: Callable[[Rig, Clock], Drive] = FullDrive,
+    make_drive: MakeDrive = FullDrive,
     options: BurstOptions = SCREENING,
     incumbent: float | None = None,
     clock: Clock | None = None,
@@ -78,8 +81,9 @@ def burst(
         drive = make_drive(rig, clock)
         drive.step()
         drive.synchronize()
-        startup_s = rig.startup_s + clock.now() - started
-        warmup_steps, stationary, issue_share = _warm_up(drive, options, clock)
+        first_s = clock.now() - started
+        warmup_steps, stationary, issue_share, usual_s = _warm_up(drive, options, clock)
+        compile_s = max(0.0, first_s - usual_s) if rig.step.compiled else 0.0
         _reset_peak(rig)
         monitor = Monitor(clock.now, gpu=_gpu(rig))
         monitor.start()
@@ -89,7 +93,8 @@ def burst(
             kind=drive.kind,
             settings=rig.settings,
             windows=windows,
-            startup_s=startup_s,
+            startup_s=rig.startup_s + first_s - compile_s,
+            compile_s=compile_s,
             warmup_steps=warmup_steps + 1,
             stationary=stationary,
             losses=drive.loss_values(),
@@ -133,7 +138,8 @@ def discard(drive: Drive, steps: int) -> None:
     drive.synchronize()
 
 
-def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool, float | None]:
+def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool, float | None, float]:
+    """Return the steps done, whether they had settled, the share of issuing, and the seconds of a usual step."""
     started, times, issued = clock.now(), [clock.now()], []
     stock = 2 * drive.stock
     while True:
@@ -146,9 +152,9 @@ def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bo
         settled = is_stationary(durations, window=STATIONARY_STEPS)
         out_of_time = times[-1] - started >= options.warmup_s
         if steps >= max(1, stock) and (settled or out_of_time):
-            return steps, settled, _issue_share(drive, issued, durations)
+            return steps, settled, _issue_share(drive, issued, durations), statistics.median(durations)
         if times[-1] - started >= 3 * options.warmup_s and steps >= 1:
-            return steps, False, _issue_share(drive, issued, durations)
+            return steps, False, _issue_share(drive, issued, durations), statistics.median(durations)
 
 
 def _issue_share(drive: Drive, issued: Sequence[float], durations: Sequence[float]) -> float | None:

@@ -11,8 +11,13 @@ import torch
 from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import DataError
+from autotrain.knobs.base import Side
+from autotrain.knobs.registry import knob
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
+
+RESIDENT = 4
+"""Batches that the compute ceiling rotates."""
 
 
 class Drive:
@@ -71,6 +76,10 @@ class FullDrive(Drive):
 
     kind = Kind.FULL
 
+    def __init__(self, rig: Rig, clock: Clock) -> None:
+        super().__init__(rig, clock)
+        self._moved_s: float | None = None
+
     def step(self) -> int:
         """Train on the next batch of the stream."""
         started = self.clock.now()
@@ -81,9 +90,21 @@ class FullDrive(Drive):
             moved = self.rig.transfer.move(batch, events=(start, end))
             self._events.append((start, end))
         else:
+            started = self.clock.now()
             moved = self.rig.move(batch)
+            self._moved_s = (self._moved_s or 0.0) + self.clock.now() - started
         self.losses.append(self.rig.train(moved))
         return batch.count
+
+    def transfer_s(self) -> float | None:
+        """Return the seconds that copies took since the last call: on the device's clock, or the host's where it waits.
+
+        None where nothing was copied.
+        """
+        if self._device.type == "cuda":
+            return super().transfer_s()
+        moved_s, self._moved_s = self._moved_s, None
+        return moved_s
 
     @property
     def pids(self) -> Sequence[int]:
@@ -123,6 +144,28 @@ class InputDrive(FullDrive):
         batch = _next(self.rig)
         self.wait_s += self.clock.now() - started
         return batch.count
+
+
+class Resident:
+    """Makes compute drives, ``resident(rig, clock)``; the batches are loaded once for rigs that are fed alike.
+
+    A copy in another process begins without batches.
+    """
+
+    def __init__(self) -> None:
+        self._batches: dict[tuple[str, str, Side], list[HostBatch]] = {}
+
+    def __call__(self, rig: Rig, clock: Clock) -> ComputeDrive:
+        """Return a drive over the first batches of the stream."""
+        settings = rig.settings
+        fed = settings.augmentation, settings.placement, knob("decoder").side_of(settings.decoder)
+        if fed not in self._batches:
+            self._batches[fed] = resident_batches(rig, RESIDENT)
+            rig.input.close()
+        return ComputeDrive(rig, clock, self._batches[fed])
+
+    def __reduce__(self) -> tuple[type[Resident], tuple[()]]:
+        return Resident, ()
 
 
 def resident_batches(rig: Rig, count: int = 4) -> list[HostBatch]:

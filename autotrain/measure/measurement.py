@@ -47,7 +47,7 @@ class Window:
     """Of these, seconds of waiting for the device at the end, when all work was issued; None on a CPU."""
 
     transfer_s: float | None = None
-    """Of these, seconds of copying to the device; None on a CPU."""
+    """Of these, seconds of copying to the device, beside other work on CUDA; None where nothing is copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +82,31 @@ class Measurement:
     stopped_early: bool = False
     """Whether it was given up as clearly behind."""
 
+    compile_s: float = 0.0
+    """Seconds of the first step beyond those of a usual one, where a compiler was at work."""
+
+    page_cache: str = ""
+    """Where the files came from: ``warm`` (read before, from memory), ``fresh`` (not read before); empty without files."""
+
+    repeats: int = 0
+    """How often it was measured again because other programs disturbed it."""
+
+    predicted: float | None = None
+    """Images/s that the contention model had predicted; None where it could not."""
+
+    bound: float | None = None
+    """Images/s that the settings could not exceed, by the measured demands; None where they were not known."""
+
+    heat: int | None = None
+    """Number of the heat in which it ran interleaved with others; None where it ran alone."""
+
+    scale: float = 1.0
+    """What its heat's rates are multiplied with, so that the contender common to two heats has the same rate in both."""
+
     @property
     def rate(self) -> Estimate:
-        """Images per second, pooled over the windows."""
-        return _rate(self.windows)
+        """Images per second, pooled over the windows, on the scale of the session."""
+        return _rate(self.windows, self.scale)
 
     @property
     def images(self) -> int:
@@ -120,7 +141,7 @@ class Measurement:
 
     @property
     def transfer_share(self) -> float | None:
-        """Share of the time that the device spent on copies; None on a CPU."""
+        """Share of the time that copies to the device took; None where nothing is copied."""
         times = [entry.transfer_s for entry in self.windows if entry.transfer_s is not None]
         return sum(times) / self.wall_s if times else None
 
@@ -149,6 +170,6 @@ class Measurement:
 
 
 @lru_cache(maxsize=4096)
-def _rate(windows: tuple[Window, ...]) -> Estimate:
+def _rate(windows: tuple[Window, ...], scale: float) -> Estimate:
     """Return the pooled rate; kept, because a search asks for the same bursts' rates thousands of times."""
-    return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows])
+    return summarize_rate([entry.images for entry in windows], [entry.wall_s / scale for entry in windows])

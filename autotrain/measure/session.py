@@ -12,6 +12,7 @@ from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import key
 from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.profile import StageProfile
 from autotrain.settings import Settings, Value
 from autotrain.stats.compare import FEWEST_PAIRS, Comparison, compare
 from autotrain.stats.summary import Estimate
@@ -69,16 +70,34 @@ class DuelRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """What one changed setting of the choice is worth, measured both ways in interleaved turns."""
+
+    setting: str
+    value: Value
+    alone: Estimate | None = None
+    """Rate of the default with this change alone, over the default's; None where not possible or not measured."""
+
+    within: Estimate | None = None
+    """Rate of the choice, over the choice with this change taken away; None where not possible or not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What the numerics guard saw: losses on the same first batches, from the same start."""
+    """What the numerics guard saw of runs on the same first batches, from the same start."""
 
     settings: Settings
     candidate: tuple[float, ...]
+    """Losses by step, up to the first problem."""
+
     references: tuple[tuple[float, ...], ...]
-    """Losses of default runs: the same order first, then other seeds and orders."""
+    """Losses of default runs: the same order first, then other seeds and orders; empty where the first step decided."""
 
     problem: str | None = None
     """Why the candidate is disqualified; None where it passed."""
+
+    shares: tuple[tuple[str, float], ...] = ()
+    """By check, in order: part of what is allowed that the candidate took; above 1 it is disqualified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +121,23 @@ class LargestBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCost:
+    """Images/s under an augmentation policy at one placement, at the number of workers that is best for it."""
+
+    policy: str
+    placement: str
+    rate: float
+    low: float
+    """Lower end of the rate's 95% interval beside training without augmentation, whose own rate counts as exact."""
+
+    high: float
+    """Upper end of the same."""
+
+    measured: bool
+    """Whether it was trained with; otherwise the rate is predicted from what loading and training each cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """All measurements of a probe and the machine's facts."""
 
@@ -119,12 +155,18 @@ class Session:
     chosen: Settings | None = None
     duels: tuple[DuelRecord, ...] = ()
     guards: tuple[Guard, ...] = ()
-    policies: tuple[tuple[str, str, float], ...] = ()
-    """Policy, placement and images/s, where the strength was left open."""
+    attributions: tuple[Attribution, ...] = ()
+    """What each change of the choice is worth."""
+
+    policies: tuple[PolicyCost, ...] = ()
+    """What each policy costs at each placement, weakest first, where the strength was left open."""
 
     largest_batch: LargestBatch | None = None
     cold_bytes_per_s: float | None = None
     """Rate of the first reading of the files, before the page cache was warm."""
+
+    profile: StageProfile | None = None
+    """Where the default's loading spends its time; None where it was not profiled."""
 
     seconds: float = 0.0
     """Length of the probe."""
@@ -202,7 +244,11 @@ def _revive(values: Mapping[str, Any]) -> dict[str, Any]:
         {**entry, "baseline": settings(entry["baseline"]), "candidate": settings(entry["candidate"])}
         for entry in values["duels"]
     ]
-    batch = values["largest_batch"]
+    attributions: list[dict[str, Any]] = [
+        {name: Estimate(**value) if isinstance(value, dict) else value for name, value in entry.items()}
+        for entry in values.get("attributions", ())
+    ]
+    batch, stages = values["largest_batch"], values.get("profile")
     return revived | {
         "machine": Machine.from_dict(values["machine"]),
         "job": Job(**values["job"]),
@@ -215,5 +261,16 @@ def _revive(values: Mapping[str, Any]) -> dict[str, Any]:
             Guard(**{name: tuples(value) for name, value in {**entry, "settings": settings(entry["settings"])}.items()})
             for entry in values["guards"]
         ),
+        "profile": None if stages is None else StageProfile.from_dict(stages),
+        "attributions": tuple(Attribution(**entry) for entry in attributions),
+        "policies": tuple(_policy_cost(entry) for entry in values.get("policies", ())),
         "largest_batch": None if batch is None else LargestBatch(**batch),
     }
+
+
+def _policy_cost(entry: Any) -> PolicyCost:
+    """Build a policy's cost; sessions of the first version hold policy, placement and a measured rate."""
+    if isinstance(entry, Mapping):
+        return PolicyCost(**entry)
+    policy, placement, rate = entry
+    return PolicyCost(policy=policy, placement=placement, rate=rate, low=rate, high=rate, measured=True)

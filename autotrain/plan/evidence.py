@@ -39,8 +39,14 @@ class Worth:
     instead_of: Value
     """The value that it replaces."""
 
+    alone: Estimate | None = None
+    """Images/s of the default with this setting alone, over the default's, in interleaved turns; None where unknown."""
+
+    within: Estimate | None = None
+    """Images/s of the plan over the plan with this setting taken back, in interleaved turns; None where unknown."""
+
     ratio: Estimate | None = None
-    """Images/s of the plan over images/s of the plan with this setting taken back; None where not measured alone."""
+    """The same as ``within``, but from two bursts apart from each other, in which the machine's drift is mixed."""
 
     note: str = ""
     """What a reader should know about it, in a sentence."""

@@ -180,7 +180,8 @@ def _verdict(node: Node) -> Verdict:
 
 def _worth(node: Node) -> Worth:
     readers: dict[str, Reader] = {
-        "setting": _text, "value": _value, "instead_of": _value, "ratio": _estimate, "note": _text,
+        "setting": _text, "value": _value, "instead_of": _value,
+        "alone": _estimate, "within": _estimate, "ratio": _estimate, "note": _text,
     }  # fmt: skip
     worth = Worth(**_fields(node, readers, required=("setting", "value", "instead_of")))
     entries = _table(node).entries

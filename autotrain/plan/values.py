@@ -10,6 +10,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "precision": ("fp32", "tf32", "bf16", "fp16"),
         "memory_format": ("contiguous", "channels_last"),
+        "compile": ("none", "default", "reduce-overhead", "max-autotune"),
+        "optimizer_kernel": ("own", "foreach", "fused"),
         "augmentation": ("none", "flip", "crop", "trivial", "rand", "autoaugment", "augmix"),
         "placement": ("worker", "device"),
         "decoder": (
@@ -23,10 +25,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Settings that are one word of a closed set."""
 
-LEAST: Mapping[str, int] = MappingProxyType({"threads": 0, "workers": 0, "prefetch": 1})
+LEAST: Mapping[str, int] = MappingProxyType({"micro_batches": 1, "threads": 0, "workers": 0, "prefetch": 1})
 """Settings that are a whole number, with the smallest one allowed."""
 
-SWITCHES: tuple[str, ...] = ("pinning",)
+SWITCHES: tuple[str, ...] = ("cudnn_benchmark", "pinning")
 """Settings that are true or false."""
 
 _SHOWN_CHARACTERS = 60

@@ -34,8 +34,8 @@ _HEADER = """\
 
 _EVIDENCE_NOTE = """\
 # What was measured. Rates are in images/s; low and high bound the 95% interval, n counts samples.
-# usual_rate: the default with a worker per usable core. ratio: chosen over default. worth: the plan's
-# rate over its rate with that one setting taken back.
+# usual_rate: the default with a worker per usable core. ratio: chosen over default. worth, of each
+# setting: the rate with it over the rate without, alone on the default and within the plan.
 """
 
 _PROVENANCE_NOTE = """\
@@ -86,9 +86,10 @@ def _comment(value: Value, *, default: Value, worth: Worth | None) -> str:
     if worth is None:
         return "the default" if value == default else f"instead of the default, {shown(default)}"
     replaced = f"instead of {shown(worth.instead_of)}"
-    if worth.ratio is None:
+    measured = worth.within or worth.ratio
+    if measured is None:
         return replaced
-    ratio = {name: f"{rounded(number):.2f}" for name, number in worth.ratio.as_dict().items()}
+    ratio = {name: f"{rounded(number):.2f}" for name, number in measured.as_dict().items()}
     return f"worth {ratio['value']}x ({ratio['low']} to {ratio['high']}), {replaced}"
 
 

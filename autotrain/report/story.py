@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from autotrain.diagnose.finding import Finding
+from autotrain.measure.heat import DISTURBED
 from autotrain.measure.measurement import Measurement
 from autotrain.measure.session import Job
 from autotrain.report.lines import Line, heading, item, labelled
@@ -13,20 +16,34 @@ from autotrain.stats.compare import FEWEST_PAIRS, compare
 RATE_COLUMNS = 39
 """Width of the column of rates; wider rates push what follows aside."""
 
+LEAST_SHOWN = 0.005
+"""Share of a step's time from which on copying is worth a line."""
+
 UNSETTLED = 1.25
 """A rate whose interval is wider than this factor is called noisy."""
 
 STAGES = {
     "ceilings": "Ceilings: training alone and loading alone",
     "search": "Search: the most promising candidates first",
+    "heat": "Heat: the best so far and its challengers, in short turns side by side",
     "what each setting is worth": "What each setting is worth: the best without it",
-    "augmentation strength": "Augmentation strength: every policy where it is cheapest",
+    "compiler": "Compiler: is the compiled model faster?",
+    "attribution": "What each setting is worth: alone, and within the choice",
+    "augmentation strength": "Augmentation strength: the strongest policy that costs little",
     "play-off": "Play-off: the best candidates, interleaved",
     "numerics guard": "Numerics guard: does the finalist learn as well as the default?",
     "duel": "Duel: finalist against default, interleaved and paired",
     "largest batch": "Largest batch that fits, as advice",
 }
 """What the stages are to a reader; any other stage is told by its own title."""
+
+COUNTED: dict[str, Callable[[int], str]] = {
+    "heat": lambda steps: many(steps, "contender"),
+    "play-off": lambda steps: f"up to {many(steps, 'round')}",
+    "numerics guard": lambda steps: many(steps, "step"),
+    "duel": lambda steps: f"up to {many(steps, 'pair')}",
+}
+"""What the steps of a stage are, where they are not measurements that may be left out."""
 
 
 def started(event: Started) -> list[Line]:
@@ -59,7 +76,7 @@ def stage(title: str, steps: int | None, elapsed_s: float) -> list[Line]:
     words = STAGES.get(title, title[:1].upper() + title[1:])
     facts = [f"{elapsed_s:.0f} s"] if elapsed_s >= 0.5 else []
     if steps is not None:
-        facts.insert(0, many(steps, "pair") if title == "duel" else f"up to {many(steps, 'measurement')}")
+        facts.insert(0, COUNTED[title](steps) if title in COUNTED else f"up to {many(steps, 'measurement')}")
     return list(heading(f"{words} ({', '.join(facts)})" if facts else words))
 
 
@@ -70,9 +87,19 @@ def measured(event: Measured) -> Line:
         words += f" (predicted {plain(event.predicted)})"
     if measurement.stopped_early:
         words += "; behind, so stopped early"
+    elif measurement.heat is None and (measurement.other_cpu_share or 0.0) > DISTURBED:
+        words += f"; other programs used {measurement.other_cpu_share:.0%} of the CPU"
     elif measurement.rate.high > UNSETTLED * measurement.rate.low:
         words += "; noisy"
     return rate_line(measurement, words, style="dim" if measurement.stopped_early else "")
+
+
+def heat_disturbed(measurement: Measurement) -> Line:
+    """Tell that rounds of a heat were run again, of which any of its measurements knows."""
+    rounds = many(measurement.repeats, "round")
+    share = measurement.other_cpu_share
+    after = f" (in those that count they used {share:.0%} of the CPU)" if share is not None else ""
+    return item(f"other programs disturbed {rounds}: run again{after}", style="dim")
 
 
 def rate_line(measurement: Measurement, words: str, *, style: str = "") -> Line:
@@ -92,7 +119,7 @@ def time_split(measurement: Measurement) -> list[Line]:
         labelled("training", f"{bar(1 - loading)} {1 - loading:4.0%}"),
     ]
     transfer = measurement.transfer_share
-    if transfer is not None:
+    if transfer is not None and transfer >= LEAST_SHOWN:
         lines.append(labelled("copying", f"{bar(transfer)} {transfer:4.0%}, beside the above"))
     return lines
 
@@ -125,6 +152,6 @@ def running_ratio(baseline: list[float], candidate: list[float]) -> str:
     return ratio_words(compare(baseline, candidate).ratio)
 
 
-def pair_line(pair: int, pairs: int, ratio: str) -> Line:
-    """Tell how a duel stands."""
-    return Line(lead="  ", text=f"pair {pair} of {pairs}: {ratio}")
+def pair_line(pair: int, ratio: str) -> Line:
+    """Tell how a duel stands; it may end before it has had all the pairs that it may have."""
+    return Line(lead="  ", text=f"after {many(pair, 'pair')}: {ratio}")

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from autotrain.diagnose.finding import Finding
-from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Session
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
-from autotrain.report.lines import Line, heading, labelled, show, table
+from autotrain.report.conditions import condition_lines
+from autotrain.report.costs import compile_lines, policy_lines
+from autotrain.report.forecast import accuracy_lines, what_if_lines
+from autotrain.report.lines import Line, heading, labelled, show
 from autotrain.report.words import many, plain, rate_words, ratio_words, span_words, time_words
+from autotrain.report.worth import value_text, worth_lines
 from autotrain.search.objective import uncached_rate
+from autotrain.search.planner import half_width, provable_words
 from autotrain.search.recorder import describe
-from autotrain.settings import Value
-from autotrain.stats.summary import Estimate
 
 MOST_FAILURES = 5
 """Failed candidates that are named; the session holds all."""
@@ -32,15 +34,19 @@ def recommendation(session: Session, plan: Plan, finding: Finding | None) -> lis
     """Return what a probe recommends and why."""
     return [
         *_verdict(session, plan),
-        *_settings(plan),
+        *worth_lines(plan.evidence.worth),
         Line(),
         *_rates(session, plan),
         *_diagnosis(plan, finding),
         *_guard(session, plan),
-        *_policies(session),
+        *policy_lines(session),
         *_advice(plan),
+        *compile_lines(session, plan.settings),
         *_cost(session, plan),
+        *accuracy_lines(session),
+        *condition_lines(session),
         *_not_measured(session, plan),
+        *what_if_lines(session, plan.settings),
     ]
 
 
@@ -53,34 +59,23 @@ def _verdict(session: Session, plan: Plan) -> Iterator[Line]:
     elif evidence.verdict is Verdict.GIVEN:
         yield from heading("Given: a person chose these settings, nothing was measured")
     else:
-        yield from heading("Inconclusive: nothing beats the default beyond the noise, so the default stays")
-        record, ratio = session.final_duel, session.final_ratio
-        if record is not None and ratio is not None:
-            words = describe(record.candidate, record.baseline)
-            yield Line(lead="  ", text=f"The best candidate, {words}, gave {ratio_words(ratio)} in the duel.")
-        else:
-            yield Line(lead="  ", text="No candidate was measured faster than the default.")
+        yield from _inconclusive(session)
     if session.interrupted and evidence.verdict is not Verdict.NOT_PROVEN:
         yield Line(lead="  ", text="The search was interrupted: better settings may exist.", style="yellow")
 
 
-def _settings(plan: Plan) -> Iterator[Line]:
-    if plan.evidence.worth:
-        yield Line()
-        rows = [
-            (entry.setting, value_text(entry.value), value_text(entry.instead_of), _worth(entry.ratio, entry.note))
-            for entry in plan.evidence.worth
-        ]
-        yield from table(("setting", "value", "instead of", "worth"), rows)
-
-
-def _worth(ratio: Estimate | None, note: str) -> str:
-    return "; ".join(part for part in (ratio_words(ratio) if ratio else "", note) if part) or "not measured alone"
-
-
-def value_text(value: Value) -> str:
-    """Return a value as the plan's YAML has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _inconclusive(session: Session) -> Iterator[Line]:
+    yield from heading("Inconclusive: nothing beats the default beyond the noise, so the default stays")
+    record, ratio = session.final_duel, session.final_ratio
+    if record is None or ratio is None:
+        yield Line(lead="  ", text="No candidate was measured faster than the default.")
+        return
+    words = describe(record.candidate, record.baseline)
+    yield Line(lead="  ", text=f"The best candidate, {words}, gave {ratio_words(ratio)} in the duel.")
+    if ratio.high < 1:
+        yield Line(lead="  ", text="It is slower than the default beyond the noise.")
+        return
+    yield Line(lead="  ", text=f"This is a usual outcome, not a failure: {provable_words(ratio)}.")
 
 
 def _rates(session: Session, plan: Plan) -> Iterator[Line]:
@@ -88,12 +83,13 @@ def _rates(session: Session, plan: Plan) -> Iterator[Line]:
     if evidence.default_rate is not None:
         yield labelled("default", rate_words(evidence.default_rate))
     if evidence.usual_rate is not None:
-        words = f"with {many(session.cores, 'worker')}, as many as usable cores, the usual hand setting"
+        words = f"with {many(session.cores, 'worker')}, one per usable core (one burst, not in pairs)"
         yield labelled("by hand", f"{rate_words(evidence.usual_rate)} {words}")
     if evidence.verdict is Verdict.FASTER and evidence.chosen_rate is not None:
         yield labelled("chosen", rate_words(evidence.chosen_rate), style="green")
         if evidence.ratio is not None:
-            yield labelled("", f"{ratio_words(evidence.ratio)} in pairs next to each other")
+            reach = f"known to within {half_width(evidence.ratio):.1%}"
+            yield labelled("", f"{ratio_words(evidence.ratio)} in pairs next to each other, {reach}")
 
 
 def _diagnosis(plan: Plan, finding: Finding | None) -> Iterator[Line]:
@@ -118,20 +114,6 @@ def _guard(session: Session, plan: Plan) -> Iterator[Line]:
 
 def _mean(losses: tuple[float, ...]) -> float:
     return math.fsum(losses) / len(losses) if losses else math.nan
-
-
-def _policies(session: Session) -> Iterator[Line]:
-    """List every policy's cost at each placement, where the strength was left open."""
-    free = max((rate for policy, _, rate in session.policies if policy == "none"), default=0.0)
-    rows = []
-    for policy, placement, rate in session.policies:
-        seen = [entry.rate for entry in session.of(Kind.FULL) if entry.rate.value == rate]
-        words = rate_words(seen[-1]) if seen else f"{plain(rate)} images/s"
-        rows.append((policy, placement, f"{1 - rate / free:.0%}" if free else "", words))
-    if rows:
-        yield Line()
-        yield from table(("policy", "placement", "cost", "rate"), rows)
-        yield Line()
 
 
 def _advice(plan: Plan) -> Iterator[Line]:

@@ -32,8 +32,8 @@ from autotrain.settings import Settings
 HEARTBEAT_S = 60.0
 """Without a terminal, a sign of life is written this often during a long epoch."""
 
-PAIRS_PER_LINE = 4
-"""Without a terminal, a duel's state is written after so many pairs."""
+FIRST_PAIRS = 4
+"""Without a terminal, a duel's state is written after so many pairs, and whenever they have doubled."""
 
 
 class Narrator:
@@ -95,6 +95,8 @@ class ProbeNarrator(Narrator):
         self._stage = ""
         self._pruned: list[str] = []
         self._turns: tuple[list[float], list[float]] = ([], [])
+        self._told_pairs = 0
+        self._heat: int | None = None
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
@@ -133,11 +135,15 @@ class ProbeNarrator(Narrator):
     def _on_stage(self, event: Stage) -> None:
         self._flush()
         self._stage = event.title
-        self._turns = ([], [])
+        self._turns, self._told_pairs = ([], []), 0
         self.tell(*story.stage(event.title, event.steps, self.elapsed_s))
         self.status.show(f"{event.title} ...")
 
     def _on_measured(self, event: Measured) -> None:
+        heat = event.measurement.heat
+        if heat is not None and heat != self._heat and event.measurement.repeats:
+            self.tell(story.heat_disturbed(event.measurement))
+        self._heat = heat if heat is not None else self._heat
         if self.verbose or not event.raced:
             self.tell(story.measured(event))
         if self._default is None and event.measurement.kind is Kind.FULL:
@@ -157,9 +163,10 @@ class ProbeNarrator(Narrator):
     def _on_turn(self, event: Turn) -> None:
         self._turns[0].append(event.baseline_rate)
         self._turns[1].append(event.candidate_rate)
-        line = story.pair_line(event.pair, event.pairs, story.running_ratio(*self._turns))
-        self.status.show(line.text)
-        if event.pair == event.pairs or (not self.status.visible and event.pair % PAIRS_PER_LINE == 0):
+        line = story.pair_line(event.pair, story.running_ratio(*self._turns))
+        self.status.show(f"{line.text.strip()}, of {event.pairs} at most")
+        if not self.status.visible and event.pair >= max(FIRST_PAIRS, 2 * self._told_pairs):
+            self._told_pairs = event.pair
             self.tell(line)
 
     def _pruned_words(self) -> str:
@@ -167,6 +174,10 @@ class ProbeNarrator(Narrator):
 
     def _flush(self) -> None:
         """Tell what is known only when a part is over."""
+        pairs = len(self._turns[0])
+        if pairs > self._told_pairs:
+            self.tell(story.pair_line(pairs, story.running_ratio(*self._turns)))
+            self._told_pairs = pairs
         if self._pruned:
             self.tell(story.pruned(len(self._pruned), self._pruned[-1]))
             self._pruned = []

@@ -19,6 +19,11 @@ def ratio_words(ratio: Estimate) -> str:
     return f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}, n={ratio.n})"
 
 
+def short_ratio(ratio: Estimate) -> str:
+    """Return ``1.92x (1.85-1.99)``, for a table that says how many samples stand behind it."""
+    return f"{ratio.value:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
 def digits(value: float) -> str:
     """Return the format that shows about three digits of a number."""
     if abs(value) >= 100:

@@ -22,7 +22,7 @@ KEEP_FREE = 0.1
 """Share of the memory that stays free on a CPU, where running out ends the process."""
 
 
-def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> LargestBatch | None:
+def largest_batch(workload: Workload, settings: Settings, *, time_s: float) -> LargestBatch | None:
     """Double the batch until memory, dataset or time end it; return the largest tried and its rate.
 
     On CUDA running out of memory is met and survived. On a CPU it would end the process, so there the bytes that a
@@ -31,7 +31,7 @@ def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> 
     Args:
         workload: what is trained.
         settings: under which settings.
-        limit_s: seconds after which no larger batch is tried.
+        time_s: seconds after which no larger batch is tried.
     """
     try:
         with Rig(workload, settings) as rig:
@@ -40,7 +40,7 @@ def largest_batch(workload: Workload, settings: Settings, *, limit_s: float) -> 
             if not _can_be_repeated(batch):
                 return None
             with rig.active():
-                return _double(rig, batch, limit_s)
+                return _double(rig, batch, time_s)
     except Exception as problem:  # whatever the user's model says to it: this is advice, and all else is done
         log.info("no advice on the batch size: %s", problem)
         return None

@@ -8,7 +8,7 @@ from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
 from autotrain.schedules.time import Unit, parse_time
 
-LEAST_S, MOST_S = 75.0, 300.0
+LEAST_S, MOST_S = 80.0, 300.0
 """Range of the automatic budget, in seconds."""
 
 SHARE = 0.01
@@ -17,12 +17,12 @@ SHARE = 0.01
 STEPS = 80
 """Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
 
-DUEL_SHARE = 0.45
-"""Part of the budget that is kept for guard and duel."""
+SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.50, 0.58, 0.84, 0.96
+"""Parts of the budget by which each of these is to be over; the guard runs between play-off and duel."""
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 75 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
+    """Counts from its making. ``auto`` is 80 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock
@@ -34,6 +34,11 @@ class Budget:
         """Set an automatic budget, now that the default's rate is known."""
         if self.automatic:
             self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), min(2 * MOST_S, STEPS * step_s))
+
+    def extend(self, seconds: float) -> None:
+        """Lengthen an automatic budget."""
+        if self.automatic:
+            self.total_s += seconds
 
     @property
     def spent_s(self) -> float:
@@ -47,8 +52,12 @@ class Budget:
 
     @property
     def search_left_s(self) -> float:
-        """Seconds left before the duel's share begins."""
-        return (1 - DUEL_SHARE) * self.total_s - self.spent_s
+        """Seconds left for the search."""
+        return self.left_until(SEARCH_END)
+
+    def left_until(self, share: float) -> float:
+        """Return the seconds left until a share of the budget is spent."""
+        return share * self.total_s - self.spent_s
 
 
 def parse_budget(text: str) -> float | None:

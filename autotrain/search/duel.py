@@ -2,81 +2,63 @@
 
 from __future__ import annotations
 
-import random
+import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
-from autotrain.engine.rig import Rig
-from autotrain.measure.burst import BurstOptions, discard, run_window
-from autotrain.measure.clock import Clock
-from autotrain.measure.drive import FullDrive
+from autotrain.errors import CandidateError
+from autotrain.measure.heat import Contender, HeatOptions, heat
 from autotrain.measure.session import DuelRecord
 from autotrain.settings import Settings
+from autotrain.stats.compare import pairs_needed
 from autotrain.workload import Workload
 
-FEWEST_PAIRS, MOST_PAIRS = 8, 16
-"""Pairs of a duel; the number is fixed before its first turn."""
+__all__ = ["Contender", "DuelOptions", "all_pairs", "duel", "interleave"]
+
+FIRST_PAIRS, MOST_PAIRS = 10, 120
+"""Pairs of a duel's first stage, and of both stages together."""
+
+HALF_WIDTH = 0.022
+"""How wide the ratio's interval may be on each side; the second stage is as long as that takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuelOptions:
-    """How long a duel lasts."""
+    """How long a duel lasts; fixed before its first turn, but for the second stage, which looks at the noise alone."""
 
-    pairs: int = 8
-    turn_s: float = 0.7
-    """Shortest timed part of a turn."""
+    pairs: int = FIRST_PAIRS
+    """Pairs of the first stage."""
+
+    most_pairs: int = MOST_PAIRS
+    half_width: float = HALF_WIDTH
+    """Wanted half-width of the interval, as a share of the ratio."""
+
+    turns: int = 2
+    """Turns that a side takes in a pair."""
+
+    turn_s: float = 0.1
+    """Shortest turn; one step where a step takes longer."""
 
     turn_steps: int = 4
-    """Fewest steps of a turn on an asynchronous device; on a CPU two are enough."""
+    """Fewest steps of a turn on an asynchronous device."""
 
-    warmup_s: float = 1.5
+    warmup_s: float = 1.0
     """Untimed seconds of each side before the first turn, at least."""
 
+    limit_s: float = math.inf
+    """Seconds after which no further pair begins, however few there were: others may slow the machine down."""
 
-class Contender:
-    """One side of a duel: a live rig whose workers are frozen while it is not its turn.
-
-    A loader left to itself would fill its stock while the other side runs, on the other side's time, and then serve its
-    own turn from it. Frozen by SIGSTOP its state is the same when its turn comes again. Where workers cannot be frozen
-    (Windows), each turn first drains twice the stock instead.
-    """
-
-    def __init__(self, workload: Workload, settings: Settings, stack: ExitStack, options: DuelOptions) -> None:
-        self.settings = settings
-        self._clock = Clock()
-        self._rig = stack.enter_context(Rig(workload, settings))
-        self._drive = FullDrive(self._rig, self._clock)
-        steps = max(2, options.turn_steps if self._drive.asynchronous else 2)
-        self._window = BurstOptions(window_s=options.turn_s, window_steps=steps)
-        self._least_steps = steps
-        stack.callback(self._rig.input.loader.resume)
-
-    def warm_up(self, seconds: float) -> None:
-        """Run untimed until the loader's stock is used twice over and the time is up."""
-        loader = self._rig.input.loader
-        with self._rig.active():
-            started, steps = self._clock.now(), 0
-            while steps < 2 + 2 * self._drive.stock or self._clock.now() - started < seconds:
-                discard(self._drive, 1)
-                steps += 1
-                if self._clock.now() - started > 4 * seconds:
-                    break
-        loader.pause()
-
-    def turn(self) -> float:
-        """Take a turn; return its images/s."""
-        loader = self._rig.input.loader
-        frozen = loader.resume()
-        with self._rig.active():
-            discard(self._drive, 1 if frozen or not self._drive.stock else 2 * self._drive.stock)
-            images, seconds, steps = 0, 0.0, 0
-            while steps < self._least_steps or seconds < self._window.window_s:
-                window = run_window(self._drive, self._window, self._clock)
-                images, seconds, steps = images + window.images, seconds + window.wall_s, steps + window.steps
-        self._drive.losses.clear()
-        loader.pause()
-        return images / seconds
+    def heat_options(self, rounds: int) -> HeatOptions:
+        """Return the options of a heat in which nobody is left behind."""
+        return HeatOptions(
+            rounds=rounds,
+            turns=self.turns,
+            turn_s=self.turn_s,
+            turn_steps=self.turn_steps,
+            warmup_s=self.warmup_s,
+            behind=None,
+            limit_s=self.limit_s,
+        )
 
 
 def duel(
@@ -84,29 +66,39 @@ def duel(
     baseline: Settings,
     candidate: Settings,
     *,
-    options: DuelOptions,
+    options: DuelOptions = DuelOptions(),
     seed: int = 0,
-    on_pair: Callable[[int, float, float], None] | None = None,
+    report: Callable[[tuple[float | None, ...]], None] | None = None,
 ) -> DuelRecord:
     """Let two settings run against each other; return the paired rates.
 
     Raises:
         CandidateError: a side failed.
     """
-    rates = interleave(
+
+    result = heat(
         workload,
         (baseline, candidate),
-        rounds=options.pairs,
-        options=options,
+        options=options.heat_options(options.pairs),
         seed=seed,
-        on_round=None if on_pair is None else lambda number, pair: on_pair(number, pair[0], pair[1]),
+        report=report,
+        more=lambda rates: all_pairs(rates[0], rates[1], options),
     )
+    for lane in result.lanes:
+        if lane.problem is not None:
+            raise CandidateError(lane.problem)
     return DuelRecord(
         baseline=baseline,
         candidate=candidate,
-        baseline_rates=tuple(pair[0] for pair in rates),
-        candidate_rates=tuple(pair[1] for pair in rates),
+        baseline_rates=result.lanes[0].rates,
+        candidate_rates=result.lanes[1].rates,
     )
+
+
+def all_pairs(baseline: Sequence[float], candidate: Sequence[float], options: DuelOptions) -> int:
+    """Return how many pairs a duel has in all, given the rates of its first stage."""
+    needed = pairs_needed(baseline, candidate, half_width=options.half_width)
+    return max(options.pairs, min(options.most_pairs, needed))
 
 
 def interleave(
@@ -114,27 +106,17 @@ def interleave(
     contenders: Sequence[Settings],
     *,
     rounds: int,
-    options: DuelOptions,
+    options: DuelOptions = DuelOptions(),
     seed: int = 0,
-    on_round: Callable[[int, Sequence[float]], None] | None = None,
+    on_round: Callable[[tuple[float | None, ...]], None] | None = None,
 ) -> list[tuple[float, ...]]:
     """Run all contenders in each round, in random order; return images/s, one tuple per complete round.
 
     Raises:
         CandidateError: a contender failed.
     """
-    order = random.Random(seed)
-    rows: list[tuple[float, ...]] = []
-    with ExitStack() as stack:
-        sides = []
-        for settings in contenders:
-            sides.append(Contender(workload, settings, stack, options))
-            sides[-1].warm_up(options.warmup_s)
-        for number in range(rounds):
-            rates = [0.0] * len(sides)
-            for place in order.sample(range(len(sides)), len(sides)):
-                rates[place] = sides[place].turn()
-            rows.append(tuple(rates))
-            if on_round is not None:
-                on_round(number + 1, rates)
-    return rows
+    result = heat(workload, contenders, options=options.heat_options(rounds), seed=seed, report=on_round)
+    for lane in result.lanes:
+        if lane.problem is not None:
+            raise CandidateError(lane.problem)
+    return list(zip(*(lane.rates for lane in result.lanes), strict=True))

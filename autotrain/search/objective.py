@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autotrain.diagnose.demand import predict
+from autotrain.measure.heat import Cost
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
 from autotrain.settings import Settings
@@ -14,11 +15,21 @@ OPEN_END_IMAGES = 1_000_000
 
 
 def training_s(session: Session, measurement: Measurement) -> float:
-    """Return the predicted seconds of the planned training: start-up, and its images at the measured rate.
+    """Return the predicted seconds of the planned training: start-up, compiling, and its images at the measured rate.
 
     A cache was measured full; the first epoch, which fills it, runs at the rate without one.
     """
-    return measurement.startup_s + _epochs_s(session, measurement.settings, measurement.rate.value)
+    begin_s = measurement.startup_s + measurement.compile_s
+    return begin_s + _epochs_s(session, measurement.settings, measurement.rate.value)
+
+
+def cost(session: Session, settings: Settings) -> Cost:
+    """Return what a training under settings takes as a function of its rate, so far as that is known before it runs."""
+    images = planned(session)
+    if settings.cache == Settings().cache:
+        return Cost(images=images)
+    filling = min(images, session.job.samples)
+    return Cost(fixed_s=filling / uncached_rate(session, settings), images=max(1, images - filling))
 
 
 def predicted_s(session: Session, settings: Settings) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +16,16 @@ from autotrain.measure.session import DuelRecord, LargestBatch, Session
 from autotrain.plan.evidence import Evidence, Verdict, Worth
 from autotrain.plan.plan import Plan
 from autotrain.plan.provenance import Provenance
+from autotrain.search.duel import HALF_WIDTH
 from autotrain.search.objective import uncached_rate
 from autotrain.search.recorder import describe
+from autotrain.search.strength import policy_words
+from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate, ratio_of_rates, summarize
 from autotrain.workload import Workload
+
+LEAST_GAIN = 0.01
+"""Smallest gain that a duel may prove; the whole interval must lie above it."""
 
 
 def make_plan(session: Session, workload: Workload, finding: Finding | None) -> Plan:
@@ -67,21 +74,54 @@ def provenance(machine: Machine, workload: Workload) -> Provenance:
 
 
 def worth(session: Session, workload: Workload) -> Iterator[Worth]:
-    """Yield what each changed setting of the choice is worth: the choice's rate over that without it."""
+    """Yield what each changed setting of the choice is worth, alone and within the choice."""
     chosen = session.chosen or session.default
-    whole = session.find(Kind.FULL, chosen)
     default = session.default.as_dict()
+    turns = {entry.setting: entry for entry in session.attributions}
     variants = without_each(chosen, session.default, workload)
     for name, value in chosen.changes(session.default).items():
-        less = session.find(Kind.FULL, variants[name]) if name in variants else None
-        ratio, note = None, ""
-        if variants.get(name) == session.default and session.final_ratio is not None:
-            ratio = session.final_ratio
-        elif whole is not None and less is not None and less.windows:
-            ratio = ratio_of_rates(whole.rate, less.rate)
-        else:
-            note = "not measured alone"
-        yield Worth(setting=name, value=value, instead_of=default[name], ratio=ratio, note=note)
+        known = turns.get(name)
+        alone, within = (known.alone, known.within) if known else (None, None)
+        if variants.get(name) == session.default:  # the only change: the duel has said it
+            alone = within = session.final_ratio or within
+        ratio = None if within else _of_bursts(session, chosen, variants.get(name))
+        note = "from single bursts, not in pairs" if ratio else ""
+        if not (alone or within or ratio):
+            note = "not measured"
+        yield Worth(
+            setting=name,
+            value=value,
+            instead_of=default[name],
+            alone=alone,
+            within=within,
+            ratio=ratio,
+            note=note,
+        )
+
+
+def _of_bursts(session: Session, chosen: Settings, without: Settings | None) -> Estimate | None:
+    """Return the rate of the choice over that without one of its changes, from a burst of each."""
+    whole = session.find(Kind.FULL, chosen)
+    less = session.find(Kind.FULL, without) if without is not None else None
+    return ratio_of_rates(whole.rate, less.rate) if whole is not None and less is not None and less.windows else None
+
+
+def half_width(ratio: Estimate) -> float:
+    """Return how far a ratio's interval reaches to each side, as a share of the ratio."""
+    return math.sqrt(ratio.high / ratio.low) - 1
+
+
+def provable_words(ratio: Estimate) -> str:
+    """Return what gains a duel could have proven, and what more pairs could, as a clause for people."""
+    reach = half_width(ratio)
+    words = (
+        f"with {ratio.n} pairs the duel knew the ratio to within {reach:.1%}, "
+        f"so it could prove gains from about {LEAST_GAIN + reach:.1%}"
+    )
+    if reach <= 1.2 * HALF_WIDTH:
+        return f"{words}, as sharp as duels here are made"
+    later = LEAST_GAIN + max(HALF_WIDTH, reach / 2)
+    return f"{words}; a longer budget, with four times the pairs, could from about {later:.1%}"
 
 
 def batch_words(advice: LargestBatch | None) -> str:
@@ -125,12 +165,13 @@ def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator
     record = session.final_duel
     if not won and record is not None and session.final_ratio is not None:
         words = describe(record.candidate, record.baseline)
-        yield f"the best candidate ({words}) gave {session.final_ratio:.2f} times the default's rate in the duel"
+        ratio = session.final_ratio
+        yield f"the best candidate ({words}) gave {ratio:.2f} times the default's rate in the duel"
+        if ratio.high >= 1:
+            yield provable_words(ratio)
     for entry in session.guards:
         if entry.problem:
             yield f"disqualified: {describe(entry.settings, session.default)}: {entry.problem}"
-    if session.policies:
-        free = max((rate for policy, _, rate in session.policies if policy == "none"), default=0.0)
-        free = free or max(rate for _, _, rate in session.policies)
-        for policy, placement, rate in session.policies:
-            yield f"augmentation {policy} ({placement}): {1 - rate / free:+.0%} of the images/s without augmentation"
+    for words in policy_words(session.policies):
+        yield f"augmentation: {words}"
+    yield from session.notes

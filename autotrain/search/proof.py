@@ -1,38 +1,39 @@
-"""The proof: the best candidates meet, the best of them passes the guard, and beats the default in a duel or not."""
+"""The proof: the best candidate passes the guard, and beats the default in a duel or not."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from autotrain.errors import CandidateError
-from autotrain.measure.failure import candidate
 from autotrain.measure.measurement import Kind
-from autotrain.measure.session import Session
-from autotrain.search.budget import Budget
-from autotrain.search.duel import FEWEST_PAIRS, MOST_PAIRS, DuelOptions, duel, interleave
+from autotrain.measure.session import DuelRecord, Guard, Session
+from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
+from autotrain.search.duel import FIRST_PAIRS, MOST_PAIRS, DuelOptions, duel
 from autotrain.search.events import Event, Noted, Stage, Turn
 from autotrain.search.guard import guard, needs_guard
-from autotrain.search.objective import best, candidates
 from autotrain.search.recorder import Recorder, describe
+from autotrain.search.tournament import Tournament
 from autotrain.settings import Settings
 from autotrain.stats.compare import Verdict
 
 log = logging.getLogger(__name__)
 
-FINALISTS = 3
-"""Candidates that meet in the play-off before the best of them meets the default."""
+TRIES = 3
+"""Finalists of which the first that passes the guard meets the default."""
 
-CLOSE = 0.88
-"""Candidates whose screening rate is at least this share of the best one's are in the play-off."""
+SHORT_S, FEWEST_PAIRS = 45.0, 6
+"""Budgets below this need not pay for a longer first stage of the duel than these pairs."""
 
-TIE = 1.015
-"""Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
+OVERHEAD = 1.15
+"""Seconds of a pair over those of its steps."""
 
-SHORT_S, FEWEST_IF_SHORT = 45.0, 5
-"""Budgets below this get shorter turns in the duel, and need not pay for more pairs than these."""
+SLOWER = 1.5
+"""Factor by which a duel may take longer than it was expected to, for instance because other programs run."""
+
+GUARD_SHARE = 0.1
+"""Part of the budget that the guard may take, about."""
 
 
 class Proof:
@@ -40,12 +41,16 @@ class Proof:
 
     Args:
         recorder: holds the session and grows it.
+        tournament: finds the best that is left.
         budget: says how many turns there is time for.
         tell: is told of stages and turns.
     """
 
-    def __init__(self, recorder: Recorder, budget: Budget, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, recorder: Recorder, tournament: Tournament, budget: Budget, tell: Callable[[Event], None]
+    ) -> None:
         self._recorder = recorder
+        self._tournament = tournament
         self._budget = budget
         self._tell = tell
 
@@ -59,59 +64,24 @@ class Proof:
 
     def choose(self) -> Settings:
         """Return the settings that have beaten the default, or the default."""
-        for _ in range(FINALISTS):
-            finalist = self._play_off()
+        for _ in range(TRIES):
+            finalist = self._tournament.play_off(until_s=PLAY_OFF_END * self._budget.total_s)
             if finalist is None or finalist == self._default:
                 return self._default
+            self._tell(Noted(words=f"first: {describe(finalist, self._default)}"))
             if self._passes_guard(finalist):
                 return finalist if self._wins(finalist) else self._default
         return self._default
 
-    def _play_off(self) -> Settings | None:
-        """Return the best candidate, after those that are close to it have met each other, interleaved."""
-        leader = best(self._session)
-        if leader is None:
-            return None
-        policy = leader.settings.augmentation
-        close = [
-            entry
-            for entry in sorted(candidates(self._session), key=lambda entry: -entry.rate.value)
-            if entry.rate.value >= CLOSE * leader.rate.value and entry.settings.augmentation == policy
-        ]
-        contenders = [entry.settings for entry in close[:FINALISTS]]
-        turn_s = max(0.7, 3.5 * self._step_s(leader.settings))
-        rounds = min(6, int(0.22 * max(0.0, self._budget.left_s) / (len(contenders) * turn_s)))
-        if len(contenders) < 2 or rounds < 2:
-            return leader.settings
-        self._tell(Stage(title="play-off", steps=rounds))
-        options = DuelOptions(turn_s=0.5, warmup_s=0.5)
-        workload = self._recorder.workload
-        try:
-            with candidate():
-                rows = interleave(workload, contenders, rounds=rounds, options=options, seed=workload.seed)
-        except CandidateError as problem:
-            log.info("the play-off ended: %s", problem)
-            return leader.settings
-        winner = self._winner(contenders, rows)
-        self._tell(Noted(words=f"first: {describe(winner, self._default)}"))
-        return winner
-
-    def _winner(self, contenders: list[Settings], rows: list[tuple[float, ...]]) -> Settings:
-        scores = {
-            contender: math.fsum(math.log(row[place]) for row in rows) / len(rows)
-            for place, contender in enumerate(contenders)
-        }
-        tied = [entry for entry, score in scores.items() if score >= max(scores.values()) - math.log(TIE)]
-        return min(tied, key=lambda entry: (len(entry.changes(self._default)), -scores[entry]))
-
     def _passes_guard(self, finalist: Settings) -> bool:
         if not needs_guard(finalist, self._default):
             return True
-        steps = max(6, min(24, int(0.12 * self._budget.total_s / (4 * self._step_s(self._default)))))
+        steps = max(6, min(24, int(GUARD_SHARE * self._budget.total_s / (4 * self._step_s(self._default)))))
         self._tell(Stage(title="numerics guard", steps=steps))
+        sides = (finalist, self._default)
+        limit_s = 40 * steps * max(self._step_s(side) for side in sides)
         try:
-            with candidate():
-                result = guard(self._recorder.workload, finalist, self._default, steps=steps)
+            result: Guard = self._recorder.run(guard, *sides, settings=sides, limit_s=limit_s, steps=steps)
         except CandidateError as problem:
             self._recorder.failed(finalist, str(problem))
             return False
@@ -123,30 +93,52 @@ class Proof:
         return result.problem is None
 
     def _wins(self, finalist: Settings) -> bool:
-        short = self._budget.total_s < SHORT_S
-        options = DuelOptions(turn_s=0.5, warmup_s=0.5) if short else DuelOptions()
-        pair_s = sum(max(options.turn_s + 0.3, 3.5 * self._step_s(side)) for side in (self._default, finalist))
-        fewest = FEWEST_IF_SHORT if short else FEWEST_PAIRS
-        pairs = max(fewest, min(MOST_PAIRS, int((self._budget.left_s - 2 * options.warmup_s) / pair_s)))
-        self._tell(Stage(title="duel", steps=pairs))
+        options = self._duel_options(finalist)
+        self._tell(Stage(title="duel", steps=options.most_pairs))
+        sides = (self._default, finalist)
+        pair = 0
+
+        def told(rates: tuple[float | None, ...]) -> None:
+            nonlocal pair
+            pair += 1
+            first, second = rates
+            if first is not None and second is not None:
+                pairs = options.most_pairs
+                self._tell(Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second))
+
+        options = replace(options, limit_s=SLOWER * options.most_pairs * self._pair_s(finalist, options))
+        limit_s = options.limit_s + 60
         try:
-            with candidate():
-                record = duel(
-                    self._recorder.workload,
-                    self._default,
-                    finalist,
-                    options=replace(options, pairs=pairs),
-                    seed=self._recorder.workload.seed,
-                    on_pair=lambda pair, first, second: self._tell(
-                        Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second)
-                    ),
-                )
+            record: DuelRecord = self._recorder.run(
+                duel,
+                *sides,
+                settings=sides,
+                limit_s=limit_s,
+                report=told,
+                options=options,
+                seed=self._recorder.workload.seed,
+            )
         except CandidateError as problem:
             self._recorder.failed(finalist, f"failed in the duel: {problem}")
             return False
         self._recorder.note(duels=(*self._session.duels, record))
         comparison = record.comparison
         return comparison is not None and comparison.verdict is Verdict.FASTER
+
+    def _duel_options(self, finalist: Settings) -> DuelOptions:
+        """Fix the duel's length by the time there is: its first stage, and what its second may take."""
+        options = replace(DuelOptions(), turn_s=self._tournament.turn_s)
+        short = self._budget.total_s < SHORT_S
+        if short:
+            options = replace(options, warmup_s=0.5)
+        left_s = self._budget.left_until(DUEL_END) - 2 * options.warmup_s - 1.0
+        affordable = int(left_s / self._pair_s(finalist, options))
+        first = max(FEWEST_PAIRS if short else FIRST_PAIRS, min(FIRST_PAIRS, affordable))
+        return replace(options, pairs=first, most_pairs=max(first, min(MOST_PAIRS, affordable)))
+
+    def _pair_s(self, finalist: Settings, options: DuelOptions) -> float:
+        turns = [max(options.turn_s, self._step_s(side)) for side in (self._default, finalist)]
+        return OVERHEAD * options.turns * sum(turns)
 
     def _step_s(self, settings: Settings) -> float:
         measured = self._session.find(Kind.FULL, settings) or self._session.of(Kind.FULL)[0]

@@ -2,75 +2,124 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from autotrain.data.batch import HostBatch
+from autotrain.diagnose.demand import bound, predict
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
-from autotrain.knobs.base import Side
-from autotrain.knobs.registry import knob
-from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, burst
+from autotrain.knobs.registry import KNOBS
+from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst
 from autotrain.measure.clock import Clock
-from autotrain.measure.drive import ComputeDrive, InputDrive, resident_batches
+from autotrain.measure.drive import FullDrive, InputDrive, Resident
 from autotrain.measure.failure import candidate
+from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatOptions, Lane, heat
+from autotrain.measure.isolate import Child
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed, Session
-from autotrain.search.events import Measured, Measuring, Observer, Skipped
+from autotrain.search.events import Measured, Measuring, Noted, Observer, Skipped
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
-RESIDENT = 4
-"""Batches that the compute ceiling rotates."""
+log = logging.getLogger(__name__)
+
+REPEATS = 2
+"""How often a disturbed burst is measured again."""
+
+PATIENCE = 4
+"""Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
+
+CHILD_S = 120.0
+"""Seconds that a call in a child process may take beyond what it was given."""
+
+Result = TypeVar("Result")
 
 
 class Recorder:
-    """Measures settings once, component by component or in full.
+    """Measures settings once, component by component or in full; use it in a ``with``, which ends its child process.
 
     Args:
         workload: what is trained.
         session: what is known so far.
         observer: is told of every measurement.
         clock: brings the time.
+        isolate: run every measurement in a child process, not only those that may kill theirs.
     """
 
-    def __init__(self, workload: Workload, session: Session, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self, workload: Workload, session: Session, observer: Observer, clock: Clock, *, isolate: bool = False
+    ) -> None:
         self.workload = workload
         self.session = session
         self.observer = observer
         self.clock = clock
-        self._resident: dict[tuple[str, str, Side], list[HostBatch]] = {}
+        self.isolate = isolate
+        self._resident = Resident()
+        self._stack = ExitStack()
+        self._child: Child | None = None
+        self._heats = 0
+        self._in_vain = 0
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+        self._child = None
 
     def note(self, **changes: Any) -> None:
         """Change the session by copy."""
         self.session = replace(self.session, **changes)
 
-    def full(
+    def run(
         self,
-        settings: Settings,
-        *,
-        options: BurstOptions = SCREENING,
-        incumbent: float | None = None,
-        predicted: float | None = None,
-        again: bool = False,
-    ) -> Measurement | None:
+        function: Callable[..., Result],
+        *arguments: Any,
+        settings: Sequence[Settings],
+        limit_s: float,
+        report: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Call ``function(workload, *arguments, **options)``, in a child process where one of the settings is risky.
+
+        Args:
+            function: of a module; takes ``report=`` where that is given.
+            arguments: after the workload.
+            settings: all that it runs.
+            limit_s: seconds that it is expected to take at most.
+            report: is told what the function tells its own ``report``.
+            options: of the function.
+
+        Raises:
+            CandidateError: a candidate failed, or the child died.
+        """
+        if self.isolate or any(risky(entry) for entry in settings):
+            if self._child is None:
+                self._child = self._stack.enter_context(Child())
+            limit_s += CHILD_S
+            return self._child.run(function, self.workload, *arguments, limit_s=limit_s, on_report=report, **options)
+        if report is not None:
+            options["report"] = report
+        with candidate():
+            return function(self.workload, *arguments, **options)
+
+    def full(self, settings: Settings, *, options: BurstOptions = SCREENING) -> Measurement | None:
         """Return the full burst of settings, measured now if need be; None where they failed."""
         known = self.session.find(Kind.FULL, settings)
-        if known is not None and not again:
+        if known is not None:
             return known
-        return self._measure(settings, describe(settings, self.session.default), options, incumbent, predicted)
+        return self._burst(settings, describe(settings, self.session.default), FullDrive, options)
 
-    def compute(
-        self, settings: Settings, *, options: BurstOptions = CEILING, incumbent: float | None = None
-    ) -> Measurement | None:
+    def compute(self, settings: Settings, *, options: BurstOptions = CEILING) -> Measurement | None:
         """Return the compute ceiling of settings, measured now if need be; None where they failed."""
         known = self.session.find(Kind.COMPUTE, settings)
         if known is not None:
             return known
         what = f"training alone, {describe(settings, self.session.default)}"
-        return self._guarded(
-            settings, what, lambda: self._compute(replace(settings, workers=0), options, incumbent), None
-        )
+        return self._burst(replace(settings, workers=0), what, self._resident, options)
 
     def loading(self, settings: Settings, *, options: BurstOptions = CEILING) -> Measurement | None:
         """Return the input ceiling of settings, measured now if need be; None where they failed."""
@@ -78,12 +127,67 @@ class Recorder:
         if known is not None:
             return known
         what = f"loading alone, {describe(settings, self.session.default)}"
+        return self._burst(settings, what, InputDrive, options)
 
-        def measure() -> Measurement:
-            with Rig(self.workload, settings) as rig:
-                return burst(rig, make_drive=InputDrive, options=options, clock=self.clock)
+    def heat(
+        self,
+        contenders: Sequence[Settings],
+        *,
+        options: HeatOptions,
+        alone: bool = False,
+        costs: Sequence[Cost] | None = None,
+    ) -> list[Measurement]:
+        """Let settings run against each other; return what was measured, the first of them setting the scale.
 
-        return self._guarded(settings, what, measure, None)
+        Args:
+            contenders: the first was measured before, and keeps its rate.
+            options: how long.
+            alone: train on resident batches instead of loading.
+            costs: what each training takes at a rate.
+        """
+        kind = Kind.COMPUTE if alone else Kind.FULL
+        wanted = [replace(entry, workers=0) for entry in contenders] if alone else list(contenders)
+        self.observer(Measuring(what=f"{len(wanted)} side by side"))
+        expected = [(predict(self.session, entry), bound(self.session, entry)) for entry in wanted]
+        if alone:
+            expected = [(None, None)] * len(wanted)
+        try:
+            result: Heat = self.run(
+                heat,
+                wanted,
+                settings=wanted,
+                limit_s=min(options.limit_s, 600.0),
+                options=options,
+                make_drive=self._resident if alone else FullDrive,
+                costs=costs,
+                seed=self.workload.seed + self._heats,
+            )
+        except CandidateError as problem:
+            for settings in wanted[1:]:
+                self.failed(settings, str(problem))
+            return []
+        self._heats += 1
+        scale = self._scale(kind, result.lanes[0])
+        found = []
+        for lane, (predicted, limit) in zip(result.lanes, expected, strict=True):
+            if lane.problem is not None:
+                self.failed(lane.settings, lane.problem)
+            if not lane.windows:
+                continue
+            measured = replace(
+                self._from_lane(kind, lane, result),
+                heat=self._heats,
+                scale=scale,
+                predicted=predicted,
+                bound=limit,
+            )
+            found.append(measured)
+        self.note(measurements=(*self.session.measurements, *found))
+        for measured in sorted(found, key=lambda entry: -entry.rate.value):
+            what = describe(measured.settings, self.session.default)
+            what = f"training alone, {what}" if alone else what
+            self.observer(Measured(what=what, measurement=measured, predicted=measured.predicted))
+        return found
 
     def failed(self, settings: Settings, reason: str, *, pruned: bool = False) -> None:
         """Keep why settings were not measured."""
@@ -91,40 +195,77 @@ class Recorder:
         self.note(failures=(*self.session.failures, entry))
         self.observer(Skipped(settings=settings, reason=reason, failed=not pruned))
 
-    def _measure(
-        self, settings: Settings, what: str, options: BurstOptions, incumbent: float | None, predicted: float | None
-    ) -> Measurement | None:
-        def measure() -> Measurement:
-            with Rig(self.workload, settings) as rig:
-                return burst(rig, options=options, incumbent=incumbent, clock=self.clock)
-
-        return self._guarded(settings, what, measure, predicted)
-
-    def _compute(self, settings: Settings, options: BurstOptions, incumbent: float | None) -> Measurement:
-        recipe = settings.augmentation, settings.placement, knob("decoder").side_of(settings.decoder)
-        with Rig(self.workload, settings) as rig:
-            if recipe not in self._resident:
-                self._resident[recipe] = resident_batches(rig, RESIDENT)
-            batches = self._resident[recipe]
-            return burst(
-                rig,
-                make_drive=lambda live, clock: ComputeDrive(live, clock, batches),
-                options=options,
-                incumbent=incumbent,
-                clock=self.clock,
-            )
-
-    def _guarded(self, settings: Settings, what: str, measure: Any, predicted: float | None) -> Measurement | None:
+    def _burst(self, settings: Settings, what: str, make_drive: MakeDrive, options: BurstOptions) -> Measurement | None:
         self.observer(Measuring(what=what))
+        predicted = limit = None
+        if make_drive is FullDrive:
+            predicted, limit = predict(self.session, settings), bound(self.session, settings)
         try:
-            with candidate():
-                measurement: Measurement = measure()
+            measured = self._undisturbed(settings, make_drive, options)
         except CandidateError as problem:
             self.failed(settings, str(problem))
             return None
-        self.note(measurements=(*self.session.measurements, measurement))
-        self.observer(Measured(what=what, measurement=measurement, predicted=predicted))
-        return measurement
+        measured = replace(measured, predicted=predicted, bound=limit, page_cache=self._page_cache())
+        self.note(measurements=(*self.session.measurements, measured))
+        self.observer(Measured(what=what, measurement=measured, predicted=predicted))
+        return measured
+
+    def _undisturbed(self, settings: Settings, make_drive: MakeDrive, options: BurstOptions) -> Measurement:
+        """Measure, and measure again while other programs disturb; the least disturbed burst counts."""
+        best: Measurement | None = None
+        for repeat in range(REPEATS + 1):
+            measured: Measurement = self.run(
+                one_burst, settings, settings=[settings], limit_s=60.0, make_drive=make_drive, options=options
+            )
+            measured = replace(measured, repeats=repeat)
+            if best is None or (measured.other_cpu_share or 0.0) < (best.other_cpu_share or 0.0):
+                best = measured
+            if (measured.other_cpu_share or 0.0) <= DISTURBED:
+                self._in_vain = 0
+                break
+            self._in_vain += repeat > 0
+            if repeat == REPEATS or self._in_vain >= PATIENCE:
+                break
+            share = measured.other_cpu_share or 0.0
+            self.observer(Noted(words=f"other programs used {share:.0%} of the CPU: measured again"))
+        assert best is not None
+        return replace(best, repeats=repeat)
+
+    def _from_lane(self, kind: Kind, lane: Lane, result: Heat) -> Measurement:
+        return Measurement(
+            kind=kind,
+            settings=lane.settings,
+            windows=lane.windows,
+            startup_s=lane.startup_s,
+            compile_s=lane.compile_s,
+            warmup_steps=lane.warmup_steps,
+            stationary=True,
+            other_cpu_share=result.other_cpu_share,
+            stopped_early=lane.left_behind,
+            page_cache=self._page_cache(),
+            repeats=result.repeats,
+        )
+
+    def _scale(self, kind: Kind, first: Lane) -> float:
+        known = self.session.find(kind, first.settings)
+        if known is None or not first.windows:
+            return 1.0
+        images = sum(entry.images for entry in first.windows)
+        return known.rate.value / (images / sum(entry.wall_s for entry in first.windows))
+
+    def _page_cache(self) -> str:
+        return "" if self.session.cold_bytes_per_s is None else "warm"
+
+
+def one_burst(workload: Workload, settings: Settings, *, make_drive: MakeDrive, options: BurstOptions) -> Measurement:
+    """Measure settings alone."""
+    with Rig(workload, settings) as rig:
+        return burst(rig, make_drive=make_drive, options=options)
+
+
+def risky(settings: Settings) -> bool:
+    """Tell whether settings may kill the process that runs them."""
+    return any(knob.risky(getattr(settings, knob.name)) for knob in KNOBS)
 
 
 def describe(settings: Settings, default: Settings) -> str:

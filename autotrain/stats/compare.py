@@ -70,6 +70,30 @@ def compare(
     return Comparison(verdict=verdict, ratio=ratio)
 
 
+def pairs_needed(
+    baseline: Sequence[float], candidate: Sequence[float], *, half_width: float, confidence: float = 0.95
+) -> int:
+    """Return how many pairs make the ratio's interval ``half_width`` wide on each side, judged by a first sample.
+
+    The second stage of a two-stage sample: its length follows from the spread of the first stage alone, never from
+    the gain that was seen, so that going on does not raise the false claims (Stein, A two-sample test for a linear
+    hypothesis whose power is independent of the variance, Annals of Mathematical Statistics 16, 1945).
+
+    Args:
+        baseline: rates of the first stage.
+        candidate: rates of the same pairs.
+        half_width: wanted, as a share of the ratio, such as 0.025.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: as for ``compare``.
+    """
+    compare(baseline, candidate, confidence=confidence)
+    logs = np.log(np.asarray(candidate, dtype=np.float64)) - np.log(np.asarray(baseline, dtype=np.float64))
+    reach = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * float(logs.std(ddof=1))
+    return max(len(logs), math.ceil((reach / math.log1p(half_width)) ** 2))
+
+
 def _ratio(logs: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> Estimate:
     n = len(logs)
     mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -178,6 +179,29 @@ def test_the_space_is_legal_canonical_and_begins_with_the_default(workload: Work
             assert getattr(less, name) == getattr(space.default, name)
 
 
+def test_members_are_all_combinations_though_made_of_two_halves(tiny_model: Any) -> None:
+    """Compute knobs and the others look only at their own kind, so that the halves can be joined freely."""
+    workload = workload_of(tiny_model(), augmentation="rand")
+    only = {"threads": (0, 1), "workers": (0, 1)}
+    space = legal_space(workload, machine(), only=only)
+    values = {name: only.get(name, entry.allowed) for name, entry in space.choices.items()}
+    everything = (Settings(**dict(zip(values, chosen, strict=True))) for chosen in itertools.product(*values.values()))
+    folded = {canonical(settings, workload) for settings in everything}
+    expected = {settings for settings in folded if illegal(settings, workload, machine()) is None}
+    assert set(space.members) == expected
+    assert len(space.members) == len(expected)
+    assert all(settings in space.members for settings in expected)
+    assert replace(space.default, workers=7) not in space.members
+    assert [space.members[place] for place in range(len(space.members))] == list(space.members)
+    assert space.members[-2:] == tuple(space.members)[-2:]
+
+
+def test_what_may_take_the_process_down_is_named() -> None:
+    risky = {(entry.name, value) for entry in KNOBS for value in SAMPLES[entry.name] if entry.risky(value)}
+    modes = {("compile", mode) for mode in ("default", "reduce-overhead", "max-autotune")}
+    assert risky == modes | {("decoder", "nvjpeg")}
+
+
 def test_a_fixed_setting_stays_fixed(workload: Workload) -> None:
     space = legal_space(workload, machine(), fixed={"workers": 1, "precision": "fp32"})
     assert {(entry.workers, entry.precision) for entry in space.members} == {(1, "fp32")}
@@ -188,6 +212,10 @@ def test_a_fixed_setting_stays_fixed(workload: Workload) -> None:
 SAMPLES = {
     "precision": ("fp32", "bf16"),
     "memory_format": ("contiguous", "channels_last"),
+    "compile": ("none", "default", "reduce-overhead", "max-autotune"),
+    "optimizer_kernel": ("own", "foreach", "fused"),
+    "cudnn_benchmark": (False, True),
+    "micro_batches": (1, 2, 4),
     "augmentation": tuple(entry.name for entry in POLICIES),
     "placement": ("worker", "device"),
     "decoder": tuple(entry.name for entry in DECODERS),
@@ -335,7 +363,8 @@ def used(model: nn.Module, make: Callable[..., torch.optim.Optimizer]) -> torch.
 CASES = [
     (entry.name, value)
     for entry in KNOBS
-    for value in (entry.known if entry.known is not None else ((0, 1, 2) if entry.name != "prefetch" else (1, 2, 4)))
+    for value in (entry.known if entry.known is not None else (0, 1, 2) if entry.least == 0 else (1, 2, 4))
+    if (entry.name, value) != ("compile", "default")  # takes a minute: tests/unit/engine/test_compiled.py
 ]
 
 
@@ -388,6 +417,10 @@ def test_two_steps_train_and_leave_no_trace(
         assert any(not torch.equal(one, other) for one, other in zip(weights, trained, strict=True))
 
 
+RAISING = ("precision", "memory_format", "optimizer_kernel", "micro_batches", "threads", "workers")
+"""Knobs that change what a step is, so that one that raises may be left half-way."""
+
+
 class Explosive(nn.Module):
     """Fails in the forward pass or in the backward pass of the second step, or is interrupted in the latter."""
 
@@ -410,7 +443,7 @@ class Explosive(nn.Module):
 
 @pytest.mark.parametrize("where", ["forward", "backward", "interrupt"])
 @pytest.mark.parametrize(
-    ("name", "value"), [case for case in CASES if case[0] in ("precision", "memory_format", "threads", "workers")]
+    ("name", "value"), [case for case in CASES if case[0] in RAISING]
 )
 def test_a_step_that_raises_leaves_no_trace(tiny_model: Any, name: str, value: Any, where: str) -> None:
     model = Explosive(equal_start(FrozenNorm), where)

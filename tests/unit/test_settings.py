@@ -28,6 +28,10 @@ def test_the_defaults_are_pytorchs_own() -> None:
     assert Settings().as_dict() == {
         "precision": "fp32",
         "memory_format": "contiguous",
+        "compile": "none",
+        "optimizer_kernel": "own",
+        "cudnn_benchmark": False,
+        "micro_batches": 1,
         "augmentation": "none",
         "placement": "worker",
         "decoder": "pillow",

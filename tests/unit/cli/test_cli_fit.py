@@ -39,6 +39,17 @@ def test_without_a_plan_it_is_probed_first(api, target, autotrain):
     assert "Inconclusive" in done.out
 
 
+def test_how_to_search_is_refused_where_nothing_is_probed(api, target, plan, autotrain):
+    done = autotrain("fit", target, "--plan", plan, "--isolate")
+    assert (done.code, api.calls) == (2, [])
+    assert "--isolate is for probing, but with --plan nothing is probed" in done.err
+
+
+def test_how_to_search_reaches_the_probe_before_a_training(api, target, autotrain):
+    assert autotrain("fit", target, "--sampler", "random").code == 0
+    assert api.calls[0][2]["sampler"] == "random"
+
+
 def test_ctrl_c_keeps_the_weights_so_far(api, target, plan, autotrain):
     api.interrupted = True
     assert autotrain("fit", target, "--plan", plan, "--save", "w.pt").code == 130

@@ -39,6 +39,27 @@ def test_options_reach_the_task_and_the_probe(api, target, autotrain):
     assert "autotrain fit mytask.py --image-size 96 --batch-size 2 --duration 3ep --lr 0.1 --augment auto" in done.out
 
 
+def test_how_to_search_reaches_the_probe(api, target, autotrain):
+    done = autotrain("probe", target, "--isolate", "--sampler=gp", "--compile=off", "--study=s.journal")
+    assert done.code == 0
+    options = api.calls[0][2]
+    assert (options["isolate"], options["sampler"], options["compile"]) == (True, "gp", "off")
+    assert str(options["study"]) == "s.journal"
+    assert "autotrain fit mytask.py --plan plan.yaml" in done.out  # how it was searched is not what is trained
+
+
+def test_what_is_not_said_about_the_search_is_left_to_the_api(api, target, autotrain):
+    autotrain("probe", target)
+    assert not {"isolate", "sampler", "compile"} & set(api.calls[0][2])
+
+
+@pytest.mark.parametrize("option", ["--sampler=tpo", "--compile=maybe"])
+def test_an_unknown_way_to_search_is_refused(api, target, autotrain, option):
+    done = autotrain("probe", target, option)
+    assert (done.code, api.calls) == (2, [])
+    assert option.partition("=")[0] in done.err
+
+
 def test_what_is_not_given_stays_as_the_target_has_it(api, target, autotrain):
     autotrain("probe", target)
     task = api.calls[0][1]

@@ -40,7 +40,13 @@ PLAN = Plan(
         probe_s=61.2345,
         largest_batch="256 images fit; 512 run out of memory.",
         worth=(
-            Worth(setting="precision", value="bf16", instead_of="fp32", ratio=estimate(1.92499, 1.75, 2.083)),
+            Worth(
+                setting="precision",
+                value="bf16",
+                instead_of="fp32",
+                alone=estimate(1.31, 1.28, 1.34, 12),
+                within=estimate(1.92499, 1.75, 2.083, 12),
+            ),
             Worth(setting="memory_format", value="channels_last", instead_of="contiguous", note="With bf16 only."),
         ),
         left_out=(("precision", "fp16", "needs a CUDA device"), ("pinning", True, "no CUDA device to copy to")),
@@ -73,10 +79,14 @@ def test_file_says_what_it_is_and_how_to_use_it() -> None:
 def test_each_setting_has_its_comment() -> None:
     text = PLAN.to_yaml()
     section = text[text.index("settings:") : text.index("evidence:")]
-    assert section.splitlines()[:13] == [
+    assert section.splitlines()[:17] == [
         "settings:",
         "  precision: bf16               # worth 1.93x (1.75 to 2.08), instead of fp32",
         "  memory_format: channels_last  # instead of contiguous",
+        "  compile: none                 # the default",
+        "  optimizer_kernel: own         # the default",
+        "  cudnn_benchmark: false        # the default",
+        "  micro_batches: 1              # the default",
         "  augmentation: crop            # the policy",
         "  placement: worker             # the default",
         "  decoder: pillow               # the default",
@@ -117,7 +127,21 @@ def test_saved_plan_comes_back(tmp_path: Path) -> None:
     assert loaded.evidence.findings == PLAN.evidence.findings
     assert loaded.evidence.left_out == PLAN.evidence.left_out
     assert loaded.evidence.default_rate == estimate(214.6, 210.1, 220.0, 24)
+    assert [(entry.alone, entry.within) for entry in loaded.evidence.worth] == [
+        (estimate(1.31, 1.28, 1.34, 12), estimate(1.925, 1.75, 2.083, 12)),
+        (None, None),
+    ]
     assert loaded.to_yaml() == path.read_text(encoding="utf-8")
+
+
+def test_a_plan_from_before_attribution_still_loads() -> None:
+    text = (
+        "schema: 1\nsettings: {workers: 2}\nevidence:\n  worth:\n"
+        "    - {setting: workers, value: 2, instead_of: 0, ratio: {value: 1.3, low: 1.2, high: 1.4, n: 6}}\n"
+    )
+    (worth,) = Plan.from_yaml(text).evidence.worth
+    assert (worth.alone, worth.within, worth.ratio) == (None, None, estimate(1.3, 1.2, 1.4))
+    assert "# worth 1.30x (1.20 to 1.40), instead of 0\n" in Plan.from_yaml(text).to_yaml()
 
 
 def test_hand_written_plan_needs_two_lines() -> None:

@@ -1,5 +1,6 @@
 """A probe made by hand: its session, plan, finding and events."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -141,10 +142,18 @@ def make_story() -> Story:
                 setting="precision",
                 value="bf16",
                 instead_of="fp32",
-                ratio=Estimate(value=1.412, low=1.371, high=1.463, n=6),
+                alone=Estimate(value=1.331, low=1.302, high=1.364, n=12),
+                within=Estimate(value=1.412, low=1.371, high=1.463, n=12),
             ),
-            Worth(setting="memory_format", value="channels_last", instead_of="contiguous", note="not measured alone"),
-            Worth(setting="workers", value=2, instead_of=0, ratio=Estimate(value=1.302, low=1.267, high=1.331, n=6)),
+            Worth(
+                setting="memory_format",
+                value="channels_last",
+                instead_of="contiguous",
+                alone=Estimate(value=0.912, low=0.886, high=0.941, n=12),
+                within=Estimate(value=1.118, low=1.083, high=1.152, n=12),
+            ),
+            Worth(setting="threads", value=1, instead_of=0, note="not measured"),
+            Worth(setting="workers", value=2, instead_of=0, within=Estimate(value=1.302, low=1.267, high=1.331, n=12)),
         ),
         left_out=session.left_out,
     )
@@ -192,3 +201,9 @@ def _events(usual: Settings) -> tuple[Event, ...]:
 def told() -> Story:
     """A probe that found something faster."""
     return make_story()
+
+
+@pytest.fixture(name="measurement")
+def measurement_maker() -> Callable[..., Measurement]:
+    """The function that makes a burst around a rate."""
+    return measurement

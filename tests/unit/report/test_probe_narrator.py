@@ -1,10 +1,11 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from autotrain.report.terminal import ProbeNarrator
-from autotrain.search.events import Interrupted, Measuring, Noted, Skipped, Stage
+from autotrain.search.events import Interrupted, Measured, Measuring, Noted, Skipped, Stage, Turn
 from autotrain.settings import Settings
 
 
@@ -36,7 +37,7 @@ def test_the_story_holds_what_a_reader_needs(told):
         "stopped early",
         "failed: bf16, augmenting on the device, 1 worker: out of memory: a batch did not fit",
         "2 candidates not measured",
-        "pair 8 of 8: 1.94x (1.93 to 1.95, n=8)",
+        "after 8 pairs: 1.94x (1.93 to 1.95, n=8)",
     ):
         assert part in words
     assert "[####################..........]  66% of each step's time" in text
@@ -122,3 +123,35 @@ def test_an_interruption_is_told():
 
 def test_quiet_tells_nothing(told):
     assert narrated(told.events, quiet=True) == ""
+
+
+def test_a_heat_tells_its_contenders_and_what_disturbed_it(told, measurement):
+    first = replace(measurement(Settings(precision="bf16"), 398), heat=1, repeats=2, other_cpu_share=0.06)
+    second = replace(measurement(Settings(workers=2), 310, early=True), heat=1, repeats=2, other_cpu_share=0.06)
+    events = [
+        Stage(title="heat", steps=3),
+        Measuring(what="3 side by side"),
+        Measured(what="bf16", measurement=first),
+        Measured(what="2 workers", measurement=second),
+        Stage(title="attribution"),
+    ]
+    words = joined(narrated(events))
+    assert "Heat: the best so far and its challengers, in short turns side by side (3 contenders)" in words
+    assert (
+        words.count("other programs disturbed 2 rounds: run again (in those that count they used 6% of the CPU)") == 1
+    )
+    assert "2 workers; behind, so stopped early" in words
+    assert "What each setting is worth: alone, and within the choice" in words
+
+
+def test_a_burst_that_others_disturbed_says_so(measurement):
+    disturbed = replace(measurement(Settings(), 300), other_cpu_share=0.3)
+    assert "default; other programs used 30% of the CPU" in joined(
+        narrated([Measured(what="default", measurement=disturbed)])
+    )
+
+
+def test_a_long_duel_is_told_in_few_lines_and_its_end_however_early():
+    turns = [Turn(pair=pair + 1, pairs=120, baseline_rate=200.0, candidate_rate=300.0 + pair) for pair in range(50)]
+    told = narrated([Stage(title="duel", steps=120), *turns, Stage(title="attribution")])
+    assert [line.split()[1] for line in told.splitlines() if "pairs:" in line] == ["4", "8", "16", "32", "50"]

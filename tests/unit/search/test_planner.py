@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from autotrain.diagnose.finding import Bottleneck, Finding
-from autotrain.measure.session import Guard, LargestBatch
+from autotrain.measure.session import Attribution, Guard, LargestBatch, PolicyCost
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
-from autotrain.search.planner import batch_words, make_plan
+from autotrain.search.planner import batch_words, make_plan, provable_words
 from autotrain.settings import Settings
+from autotrain.stats.summary import Estimate
 
 DEFAULT = Settings()
 CHOSEN = Settings(precision="bf16", workers=2)
@@ -21,6 +22,10 @@ FINDING = Finding(
     remedy_words="workers = 2",
     predicted_gain=1.61,
 )
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=0.97 * value, high=1.03 * value, n=12)
 
 
 @pytest.fixture
@@ -63,20 +68,29 @@ def test_a_won_duel_makes_a_plan_that_is_faster(won, workload):
     assert (plan.provenance.task, plan.provenance.hardware) == (workload.fingerprint, won.machine.fingerprint)
 
 
-def test_each_changed_setting_says_what_it_is_worth(won, workload):
-    worth = {entry.setting: entry for entry in make_plan(won, workload, FINDING).evidence.worth}
+def test_each_changed_setting_says_what_it_is_worth_alone_and_within(won, workload):
+    told = Attribution(setting="precision", value="bf16", alone=estimate(1.1), within=estimate(1.6))
+    worth = {
+        entry.setting: entry for entry in make_plan(replace(won, attributions=(told,)), workload, None).evidence.worth
+    }
     assert list(worth) == ["precision", "workers"]
     assert (worth["precision"].value, worth["precision"].instead_of) == ("bf16", "fp32")
-    assert worth["precision"].ratio.value == pytest.approx(400 / 250, rel=0.01)
-    assert worth["workers"].ratio is None
-    assert worth["workers"].note == "not measured alone"
+    assert (worth["precision"].alone, worth["precision"].within) == (told.alone, told.within)
+    assert (worth["precision"].ratio, worth["precision"].note) == (None, "")
+    assert (worth["workers"].within, worth["workers"].note) == (None, "not measured")
+
+
+def test_without_attribution_single_bursts_say_so(won, workload):
+    worth = {entry.setting: entry for entry in make_plan(won, workload, FINDING).evidence.worth}
+    assert worth["precision"].ratio.value == pytest.approx(1.6, rel=0.01)
+    assert worth["precision"].note == "from single bursts, not in pairs"
 
 
 def test_the_only_change_is_worth_what_the_duel_says(make_session, measure, make_duel, workload):
     only = Settings(precision="bf16")
     made = make_session(measure(DEFAULT, 200.0), measure(only, 500.0), chosen=only, duels=(make_duel(only, 1.4),))
     (worth,) = make_plan(made, workload, None).evidence.worth
-    assert worth.ratio == made.final_ratio
+    assert worth.alone == worth.within == made.final_ratio
 
 
 def test_a_duel_that_proves_nothing_keeps_the_default_and_says_what_was_tried(lost, workload):
@@ -109,16 +123,36 @@ def test_the_findings_are_the_diagnosis_and_the_disqualified(won, workload):
     assert "disqualified: bf16, 2 workers: the loss is nan at step 3" in sentences
 
 
-def test_the_cost_of_every_policy_is_listed(won, workload):
-    policies = (("none", "worker", 400.0), ("crop", "worker", 380.0), ("crop", "device", 396.0))
-    sentences = make_plan(replace(won, policies=policies), workload, None).evidence.findings
-    assert [words.split(":")[0] for words in sentences] == [
-        "augmentation none (worker)",
-        "augmentation crop (worker)",
-        "augmentation crop (device)",
-    ]
-    assert "5%" in sentences[1]
-    assert "1%" in sentences[2]
+def test_the_cost_of_every_policy_is_a_sentence(won, workload):
+    def cost(policy, placement, rate, *, measured=True):
+        spread = 4.0 if measured and policy != "none" else 0.0
+        low, high = rate - spread, rate + spread
+        return PolicyCost(policy=policy, placement=placement, rate=rate, low=low, high=high, measured=measured)
+
+    policies = (
+        cost("none", "worker", 400.0),
+        cost("crop", "worker", 380.0),
+        cost("trivial", "device", 398.0),
+        cost("rand", "worker", 300.0, measured=False),
+        cost("augmix", "worker", 236.0, measured=False),
+    )
+    noted = replace(won, policies=policies, notes=("augmentation: chosen",))
+    assert make_plan(noted, workload, None).evidence.findings == (
+        "augmentation: crop in workers costs 5.0% (4.0% to 6.0%)",
+        "augmentation: trivial on the device is free here (-0.5% to 1.5%)",
+        "augmentation: not trained with, only predicted to cost: rand in workers 25%, augmix in workers 41%",
+        "augmentation: chosen",
+    )
+    assert not any("augment" in words for words in make_plan(won, workload, FINDING).evidence.findings)
+
+
+def test_an_inconclusive_duel_says_what_it_could_have_proven():
+    assert provable_words(Estimate(value=1.01, low=0.97, high=1.0517, n=10)) == (
+        "with 10 pairs the duel knew the ratio to within 4.1%, so it could prove gains from about 5.1%; "
+        "a longer budget, with four times the pairs, could from about 3.2%"
+    )
+    sharp = provable_words(Estimate(value=1.0, low=0.98, high=1.0204, n=40))
+    assert sharp.endswith("gains from about 3.0%, as sharp as duels here are made")
 
 
 def test_advice_on_the_batch_size_is_a_sentence():

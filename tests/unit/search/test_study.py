@@ -1,14 +1,15 @@
 """The study is a plain Optuna study in a file, which a later probe goes on with."""
 
 import json
-import sqlite3
 import warnings
+from dataclasses import replace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from autotrain.errors import StudyError
+from autotrain.knobs.base import Choices
 from autotrain.knobs.registry import canonical, legal_space
 from autotrain.search.study import Study
 
@@ -89,37 +90,72 @@ def test_plain_optuna_reads_it_reasons_included(space, tmp_path, measure):
     assert trials[0].value == 42.0
     assert trials[0].user_attrs["images_per_s"] == pytest.approx(321.0, rel=0.01)
     assert json.loads(trials[0].user_attrs["measurement"])["settings"] == measured[1].as_dict()
-    assert trials[1].user_attrs == {"reason": "cannot exceed 10 images/s"}
-    assert trials[2].user_attrs == {"reason": "out of memory"}
+    assert trials[1].user_attrs["reason"] == "cannot exceed 10 images/s"
+    assert trials[2].user_attrs["reason"] == "out of memory"
 
 
-def _text(path):
-    path.write_text("precision: fp32\n" * 100)
-
-
-def _database(path):
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE studies (colour TEXT)")
-    connection.close()
-
-
-@pytest.mark.parametrize("spoil", [_text, _database, lambda path: path.mkdir()], ids=["text", "database", "folder"])
-def test_what_is_no_study_is_refused_in_one_line_and_kept(space, tmp_path, spoil):
+def test_what_people_read_in_the_dashboard_is_stored(space, tmp_path, measure):
     path = tmp_path / "study.db"
-    spoil(path)
-    before = None if path.is_dir() else path.read_bytes()
-    with pytest.raises(StudyError) as caught:
-        make(space, path)
-    assert str(caught.value).startswith(str(path))
-    assert "Give " in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert before is None or path.read_bytes() == before
+    study = Study(space, seed=0, path=path, name="job", facts={"model": "ResNet", "machine": "two cores"})
+    study.add_known(space.default, 60.0, measure(space.default, 100.0))
+    ((trial, settings),) = study.ask_batch(1)
+    study.tell(trial, 42.0, measure(settings, 321.0, heat=3, bound=400.0, predicted=330.0))
+    stored = optuna.load_study(study_name="job", storage=f"sqlite:///{path}")
+    assert stored.user_attrs["model"] == "ResNet"
+    assert stored.user_attrs["machine"] == "two cores"
+    assert "precision=fp32" in stored.user_attrs["default settings"]
+    assert stored.metric_names == ["predicted seconds of the planned training"]
+    known, measured = stored.trials
+    assert known.user_attrs["changes"] == "the default"
+    assert known.value == 60.0
+    facts = measured.user_attrs
+    assert all(f"{name}={value}" in facts["changes"] for name, value in settings.changes(space.default).items())
+    assert (facts["heat"], facts["bound images_per_s"], facts["predicted images_per_s"]) == (3, 400.0, 330.0)
+    assert facts["images_per_s 95%"].startswith("321 (")
 
 
-def test_a_place_in_no_folder_is_refused(space, tmp_path):
-    with pytest.raises(StudyError, match="existing folder"):
-        make(space, tmp_path / "nowhere" / "study.db")
-    assert list(tmp_path.iterdir()) == []
+def test_what_a_sampler_would_have_picked_is_kept_as_pruned_with_the_reason(space, tmp_path):
+    path = tmp_path / "study.db"
+    study = Study(space, seed=0, path=path, name="job", sampler="exhaustive")
+    wanted = space.members[4]
+    ((trial, settings),) = study.ask_batch(1, accept=lambda entry: None if entry == wanted else "cannot win")
+    assert settings == wanted
+    study.tell(trial, 1.0)
+    trials = optuna.load_study(study_name="job", storage=f"sqlite:///{path}").trials
+    pruned = [entry for entry in trials if entry.state is TrialState.PRUNED]
+    assert [entry.user_attrs["reason"] for entry in pruned] == ["cannot win"] * 4
+    assert study.ask_batch(1)[0][1] == space.members[5]
+
+
+def test_enqueued_settings_that_are_known_or_refused_cost_nothing(space):
+    study = make(space)
+    known, refused, wanted = space.members[1:4]
+    study.add_known(known, 5.0)
+    for settings in (known, refused, wanted, wanted):
+        study.enqueue(settings)
+    batch = study.ask_batch(2, accept=lambda entry: "cannot win" if entry == refused else None)
+    assert batch[0][1] == wanted
+    assert batch[1][1] not in (known, refused, wanted)
+
+
+def test_what_is_known_is_added_once_and_again_when_measured_again(space, tmp_path, measure):
+    path = tmp_path / "study.journal"
+    first, second = measure(space.default, 100.0), measure(space.default, 101.0)
+    for _ in range(2):
+        study = make(space, path)
+        study.add_known(space.default, 10.0, first)
+        study.add_known(space.members[1], 9.0)
+    study.add_known(space.default, 9.9, second)
+    assert make(space, path).earlier() == [first, second]
+
+
+def test_other_choices_under_the_same_name_are_refused(space, tmp_path):
+    path = tmp_path / "study.db"
+    study = make(space, path)
+    study.tell(study.ask()[0], 1.0)
+    fewer = replace(space, choices=space.choices | {"workers": Choices(allowed=(0, 7))}, members=(space.default,))
+    with pytest.raises(StudyError, match="other choices for 'workers'"):
+        make(fewer, path)
 
 
 def test_measurements_that_cannot_be_read_are_refused_in_one_line(space, tmp_path, measure):
@@ -140,7 +176,7 @@ def test_optunas_log_level_and_the_warning_filters_stay(space, tmp_path, level, 
         trial, _ = study.ask()
         study.tell(trial, 1.0)
         study.prune(study.ask()[0], "hopeless")
-        _text(tmp_path / "text.db")
+        (tmp_path / "text.db").write_text("precision: fp32\n" * 100)
         with pytest.raises(StudyError):
             make(space, tmp_path / "text.db")
         assert optuna.logging.get_verbosity() == level

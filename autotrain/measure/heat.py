@@ -1,0 +1,409 @@
+"""Heats: several live rigs take short turns, so that what disturbs the machine disturbs all of them alike.
+
+A machine's speed drifts: on the 2-core virtual machine that this was built on, stretches of one second differ from the
+next by 5 to 10%, stretches of 50 ms by little more, so ten seconds of turns of 50 ms compare two settings four times as
+sharply as ten seconds of turns of one second.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from scipy.special import stdtrit
+
+from autotrain.engine.rig import Rig
+from autotrain.errors import CandidateError
+from autotrain.hardware.monitor import Monitor
+from autotrain.measure.burst import BurstOptions, MakeDrive, discard, run_window
+from autotrain.measure.clock import Clock
+from autotrain.measure.drive import FullDrive
+from autotrain.measure.failure import candidate
+from autotrain.measure.measurement import Kind, Window
+from autotrain.settings import Settings
+from autotrain.workload import Workload
+
+DISTURBED = 0.2
+"""Share of the cores' time that other programs may take in a round; beyond, the round is run again."""
+
+LEAST_ROUND_S = 0.3
+"""Rounds shorter than this are not judged by that share: the kernel counts CPU time in 10 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a training under some settings takes, as a function of its rate: ``fixed_s + images / rate`` seconds."""
+
+    fixed_s: float = 0.0
+    """Start-up, compiling, filling a cache."""
+
+    images: float = 1.0
+    """Images that run at the measured rate."""
+
+    def seconds(self, rate: float) -> float:
+        """Return the seconds at a rate, in images/s."""
+        return self.fixed_s + self.images / rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatOptions:
+    """How a heat is run."""
+
+    rounds: int = 8
+    """Rounds of those who stay to the end; each contender has all its turns of a round between those of the others."""
+
+    turns: int = 2
+    """Turns of each contender in a round."""
+
+    turn_s: float = 0.1
+    """Shortest turn; one step where a step takes longer."""
+
+    turn_steps: int = 4
+    """Fewest steps of a turn on a device that works asynchronously."""
+
+    warmup_s: float = 0.5
+    """Untimed seconds of each contender before the first round, at least."""
+
+    least_rounds: int = 3
+    """Rounds before somebody may be left behind."""
+
+    behind: float | None = 0.03
+    """A contender leaves when its training takes longer than the leader's by more than this share, beyond the noise;
+    None keeps all to the end."""
+
+    hopeless: float = 0.3
+    """Share by which it leaves after two rounds already."""
+
+    limit_s: float = math.inf
+    """Seconds after which no further round begins; two rounds are run in any case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What a heat saw of one contender."""
+
+    settings: Settings
+    windows: tuple[Window, ...] = ()
+    """One per round, its turns taken together."""
+
+    startup_s: float = 0.0
+    compile_s: float = 0.0
+    warmup_steps: int = 0
+    problem: str | None = None
+    """Why it failed; None where it did not."""
+
+    left_behind: bool = False
+    """Whether it left early because it was clearly slower."""
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Images/s, by round."""
+        return tuple(entry.images / entry.wall_s for entry in self.windows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """The lanes, in the order in which the contenders were given."""
+
+    kind: Kind
+    lanes: tuple[Lane, ...]
+    repeats: int = 0
+    """Rounds that were run again because other programs disturbed them."""
+
+    other_cpu_share: float | None = None
+    """Share of the usable cores' time that went to other programs in the rounds that count."""
+
+    def lane(self, settings: Settings) -> Lane:
+        """Return the lane of settings."""
+        return next(entry for entry in self.lanes if entry.settings == settings)
+
+
+class Contender:
+    """One live rig of a heat, whose workers are frozen while it is not its turn.
+
+    A loader left to itself would fill its stock while others run, on their time, and then serve its own turn from it.
+    Frozen by SIGSTOP its state is the same when its turn comes again. Where workers cannot be frozen (Windows), each
+    turn first drains twice the stock instead.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        stack: ExitStack,
+        options: HeatOptions,
+        *,
+        make_drive: MakeDrive = FullDrive,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.startup_s = self.compile_s = 0.0
+        self.warmup_steps = 0
+        self._clock = clock or Clock()
+        self._options = options
+        started = self._clock.now()
+        self._rig = stack.enter_context(Rig(workload, settings))
+        with self._rig.active():
+            self._drive = make_drive(self._rig, self._clock)
+        self._loads = self._drive.kind is not Kind.COMPUTE
+        self.startup_s = self._clock.now() - started
+        least = options.turn_steps if self._drive.asynchronous else 1
+        self._window = BurstOptions(window_s=options.turn_s, window_steps=least)
+        if self._loads:
+            stack.callback(lambda: self._rig.input.loader.resume())
+
+    @property
+    def kind(self) -> Kind:
+        """What a step does."""
+        return self._drive.kind
+
+    def warm_up(self) -> None:
+        """Run untimed until the loader's stock is used up and the time is over; the first step's compiling is timed."""
+        with self._rig.active():
+            started = self._clock.now()
+            discard(self._drive, 1)
+            first_s = self._clock.now() - started
+            steps, begun = 1, self._clock.now()
+            while steps < 2 + self._drive.stock or self._clock.now() - begun < self._options.warmup_s:
+                discard(self._drive, 1)
+                steps += 1
+                if self._clock.now() - begun > 3 * self._options.warmup_s and steps > 2:
+                    break
+            usual_s = (self._clock.now() - begun) / max(1, steps - 1)
+        if self._rig.step.compiled:
+            self.compile_s = max(0.0, first_s - usual_s)
+        self.startup_s += first_s - self.compile_s
+        self.warmup_steps = steps
+        self._pause()
+
+    def turn(self) -> Window:
+        """Take a turn."""
+        frozen = self._rig.input.loader.resume() if self._loads else True
+        try:
+            with self._rig.active():
+                if not frozen and self._drive.stock:
+                    discard(self._drive, 2 * self._drive.stock)
+                return run_window(self._drive, self._window, self._clock)
+        finally:
+            self._drive.losses.clear()
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._loads:
+            self._rig.input.loader.pause()
+
+
+@dataclass(slots=True)
+class _Runner:
+    """A contender's state within a heat."""
+
+    settings: Settings
+    cost: Cost
+    stack: ExitStack
+    contender: Contender | None = None
+    windows: list[Window] = field(default_factory=list)
+    problem: str | None = None
+    left_behind: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.contender is not None
+
+    def stop(self, problem: str | None = None) -> None:
+        if self.contender is not None:
+            self.lane_facts = (self.contender.startup_s, self.contender.compile_s, self.contender.warmup_steps)
+        self.problem = problem or self.problem
+        self.contender = None
+        self.stack.close()
+
+    lane_facts: tuple[float, float, int] = (0.0, 0.0, 0)
+
+    def lane(self) -> Lane:
+        startup_s, compile_s, steps = self.lane_facts
+        return Lane(
+            settings=self.settings,
+            windows=tuple(self.windows),
+            startup_s=startup_s,
+            compile_s=compile_s,
+            warmup_steps=steps,
+            problem=self.problem,
+            left_behind=self.left_behind,
+        )
+
+
+def heat(
+    workload: Workload,
+    contenders: Sequence[Settings],
+    *,
+    options: HeatOptions = HeatOptions(),
+    make_drive: MakeDrive = FullDrive,
+    costs: Sequence[Cost] | None = None,
+    seed: int = 0,
+    clock: Clock | None = None,
+    report: Callable[[tuple[float | None, ...]], None] | None = None,
+    more: Callable[[Sequence[Sequence[float]]], int] | None = None,
+) -> Heat:
+    """Let contenders run against each other: in each round all take their turns, in random order.
+
+    Args:
+        workload: what is trained.
+        contenders: different settings; one that fails leaves the others running.
+        options: how long, and when somebody is left behind.
+        make_drive: what a step does: full training where not given.
+        costs: what each training takes at a rate, by which they are compared; by the rate itself where not given.
+        seed: of the order.
+        clock: brings the time.
+        report: is told the rates of each round, None for those who did not run.
+        more: asked once, when all rounds are run, with every contender's rates, how many rounds are wanted in all.
+    """
+    clock = clock or Clock()
+    order = random.Random(seed)
+    costs = costs or [Cost() for _ in contenders]
+    with ExitStack() as stack:
+        runners = [
+            _Runner(settings, cost, stack.enter_context(ExitStack()))
+            for settings, cost in zip(contenders, costs, strict=True)
+        ]
+        kind = Kind.FULL
+        for runner in runners:
+            kind = _start(workload, runner, options, make_drive, clock) or kind
+        tally = _rounds(runners, options, order, clock, report, more)
+        for runner in runners:
+            runner.stop()
+    share = statistics.fmean(tally.shares) if tally.shares else None
+    lanes = tuple(runner.lane() for runner in runners)
+    return Heat(kind=kind, lanes=lanes, repeats=tally.repeats, other_cpu_share=share)
+
+
+def _start(
+    workload: Workload, runner: _Runner, options: HeatOptions, make_drive: MakeDrive, clock: Clock
+) -> Kind | None:
+    try:
+        with candidate():
+            made = Contender(workload, runner.settings, runner.stack, options, make_drive=make_drive, clock=clock)
+            made.warm_up()
+    except CandidateError as problem:
+        runner.stop(str(problem))
+        return None
+    runner.contender = made
+    return made.kind
+
+
+@dataclass(slots=True)
+class _Tally:
+    repeats: int = 0
+    shares: list[float] = field(default_factory=list)
+
+
+def _rounds(
+    runners: Sequence[_Runner],
+    options: HeatOptions,
+    order: random.Random,
+    clock: Clock,
+    report: Callable[[tuple[float | None, ...]], None] | None,
+    more: Callable[[Sequence[Sequence[float]]], int] | None,
+) -> _Tally:
+    tally, started, wanted, done = _Tally(), clock.now(), options.rounds, 0
+    while any(runner.running for runner in runners):
+        if done >= wanted and more is not None:
+            wanted = max(wanted, more([_rates(runner) for runner in runners]))
+            more = None
+        if done >= wanted or (done >= 2 and clock.now() - started >= options.limit_s):
+            break
+        if not _round(runners, options, order, clock, tally, last_chance=tally.repeats >= max(2, wanted // 2)):
+            continue
+        done += 1
+        if report is not None:
+            report(tuple(_rates(runner)[-1] if runner.running and runner.windows else None for runner in runners))
+        if options.behind is not None:
+            _leave_behind(runners, options, done)
+    return tally
+
+
+def _round(
+    runners: Sequence[_Runner],
+    options: HeatOptions,
+    order: random.Random,
+    clock: Clock,
+    tally: _Tally,
+    *,
+    last_chance: bool,
+) -> bool:
+    """Run a round; return whether it counts. One that others disturbed does not, unless that goes on and on."""
+    monitor, started = Monitor(clock.now), clock.now()
+    monitor.start()
+    seen: dict[int, list[Window]] = {}
+    for _ in range(options.turns):
+        places = [place for place, runner in enumerate(runners) if runner.running]
+        for place in order.sample(places, len(places)):
+            contender = runners[place].contender
+            assert contender is not None
+            try:
+                with candidate():
+                    seen.setdefault(place, []).append(contender.turn())
+            except CandidateError as problem:
+                runners[place].stop(str(problem))
+    share = monitor.stop().other_cpu_share
+    if share > DISTURBED and clock.now() - started >= LEAST_ROUND_S and not last_chance:
+        tally.repeats += 1
+        return False
+    tally.shares.append(share)
+    for place, windows in seen.items():
+        if runners[place].running:
+            runners[place].windows.append(pooled(windows))
+    return True
+
+
+def _leave_behind(runners: Sequence[_Runner], options: HeatOptions, done: int) -> None:
+    """End those whose training is slower than the leader's, beyond the noise of their common rounds."""
+    running = [runner for runner in runners if runner.running]
+    if done < 2 or len(running) < 2:
+        return
+    leader = min(running, key=lambda runner: statistics.fmean(_log_seconds(runner)))
+    assert options.behind is not None
+    for runner in running:
+        if runner is leader:
+            continue
+        logs = [own - best for own, best in zip(_log_seconds(runner), _log_seconds(leader), strict=True)]
+        mean = statistics.fmean(logs)
+        reach = math.inf if len(logs) < options.least_rounds else _reach(logs)
+        if mean - reach > math.log1p(options.behind) or mean > math.log1p(options.hopeless):
+            runner.left_behind = True
+            runner.stop()
+
+
+def _reach(logs: Sequence[float]) -> float:
+    return float(stdtrit(len(logs) - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(len(logs))
+
+
+def _log_seconds(runner: _Runner) -> list[float]:
+    return [math.log(runner.cost.seconds(rate)) for rate in _rates(runner)]
+
+
+def _rates(runner: _Runner) -> list[float]:
+    return [entry.images / entry.wall_s for entry in runner.windows]
+
+
+def pooled(windows: Sequence[Window]) -> Window:
+    """Return several windows as one."""
+    first = windows[0]
+
+    def total(name: str) -> float | None:
+        parts = [getattr(entry, name) for entry in windows]
+        return None if parts[0] is None else sum(parts)
+
+    return replace(
+        first,
+        steps=sum(entry.steps for entry in windows),
+        images=sum(entry.images for entry in windows),
+        wall_s=sum(entry.wall_s for entry in windows),
+        wait_s=sum(entry.wait_s for entry in windows),
+        cpu_main_s=sum(entry.cpu_main_s for entry in windows),
+        cpu_workers_s=sum(entry.cpu_workers_s for entry in windows),
+        sync_s=total("sync_s"),
+        transfer_s=total("transfer_s"),
+    )

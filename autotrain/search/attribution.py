@@ -1,0 +1,121 @@
+"""Attribution: what each changed setting is worth, added to the default alone and taken away from the choice."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+from autotrain.diagnose.demand import predict
+from autotrain.errors import CandidateError
+from autotrain.knobs.registry import canonical, illegal, without_each
+from autotrain.measure.heat import Heat, HeatOptions, heat
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import Attribution, Session
+from autotrain.search.events import Measuring
+from autotrain.search.recorder import Recorder
+from autotrain.settings import Settings
+from autotrain.stats.compare import FEWEST_PAIRS, compare
+from autotrain.stats.summary import Estimate
+
+log = logging.getLogger(__name__)
+
+OPTIONS = HeatOptions(rounds=8, warmup_s=0.4, behind=None)
+START_S = 0.5
+"""Seconds that a live rig takes to be made, beside its warm-up."""
+
+
+def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: float) -> tuple[Attribution, ...]:
+    """Run the default, the choice and their neighbours against each other, as far as there is time.
+
+    What the choice loses without a change comes before what the default gains by it; where there is time for neither,
+    the entries stay without numbers.
+
+    Args:
+        recorder: holds the session.
+        chosen: settings that differ from the default.
+        turn_s: shortest turn.
+        limit_s: seconds that it may take.
+    """
+    session, workload = recorder.session, recorder.workload
+    default = session.default
+    changes = chosen.changes(default)
+    within = without_each(chosen, default, workload)
+    alone = {
+        name: canonical(replace(default, **{name: value}), workload)  # type: ignore[arg-type]
+        for name, value in changes.items()
+    }
+
+    def possible(settings: Settings) -> bool:
+        failed = any(entry.settings == settings and not entry.pruned for entry in session.failures)
+        return not failed and illegal(settings, workload, session.machine) is None
+
+    rest = [entry for entry in (*within.values(), *alone.values()) if possible(entry)]
+    contenders = _affordable(session, [chosen, default], list(dict.fromkeys(rest)), turn_s, limit_s)
+    rates = _rates(recorder, contenders, turn_s, limit_s)
+    return tuple(
+        Attribution(
+            setting=name,
+            value=value,
+            alone=_ratio(rates, default, alone[name]),
+            within=_ratio(rates, within[name], chosen),
+        )
+        for name, value in changes.items()
+    )
+
+
+def _affordable(
+    session: Session, needed: list[Settings], rest: list[Settings], turn_s: float, limit_s: float
+) -> list[Settings]:
+    """Return as many contenders as there is time for the fewest rounds of."""
+    contenders: list[Settings] = []
+    seconds = 0.0
+    for settings in dict.fromkeys((*needed, *rest)):
+        step_s = _step_s(session, settings)
+        stock = settings.workers * settings.prefetch
+        start_s = START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, (2 + stock) * step_s))
+        seconds += start_s + FEWEST_PAIRS * OPTIONS.turns * max(turn_s, step_s)
+        if seconds > limit_s and len(contenders) >= len(needed):
+            break
+        contenders.append(settings)
+    return contenders if len(contenders) > len(needed) or seconds <= limit_s else []
+
+
+def _step_s(session: Session, settings: Settings) -> float:
+    measured = session.find(Kind.FULL, settings)
+    rate = measured.rate.value if measured else predict(session, settings) or session.of(Kind.FULL)[0].rate.value
+    return session.job.batch_size / rate
+
+
+def _rates(
+    recorder: Recorder, contenders: list[Settings], turn_s: float, limit_s: float
+) -> dict[Settings, tuple[float, ...]]:
+    if not contenders:
+        return {}
+    session = recorder.session
+    starts = sum(START_S + max(OPTIONS.warmup_s, 2 * _step_s(session, entry)) for entry in contenders)
+    round_s = sum(OPTIONS.turns * max(turn_s, _step_s(session, entry)) for entry in contenders)
+    rounds = max(FEWEST_PAIRS, min(OPTIONS.rounds, math.floor((limit_s - starts) / round_s)))
+    recorder.observer(Measuring(what=f"{len(contenders)} side by side, {rounds} rounds"))
+    try:
+        result: Heat = recorder.run(
+            heat,
+            contenders,
+            settings=contenders,
+            limit_s=limit_s,
+            options=replace(OPTIONS, rounds=rounds, turn_s=turn_s),
+            seed=recorder.workload.seed,
+        )
+    except CandidateError as problem:
+        log.info("no attribution: %s", problem)
+        return {}
+    return {lane.settings: lane.rates for lane in result.lanes if lane.problem is None}
+
+
+def _ratio(rates: dict[Settings, tuple[float, ...]], below: Settings, above: Settings) -> Estimate | None:
+    """Return the rate of ``above`` over that of ``below``, None where one of them did not run to the end."""
+    if below == above or below not in rates or above not in rates:
+        return None
+    if len(rates[below]) < FEWEST_PAIRS or len(rates[below]) != len(rates[above]):
+        return None
+    return compare(rates[below], rates[above]).ratio

@@ -1,0 +1,280 @@
+"""The tournament: the search's candidates run in heats against the best so far, Optuna suggesting who."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from autotrain.diagnose.compose import estimate_compute
+from autotrain.diagnose.demand import bound
+from autotrain.knobs.base import Side
+from autotrain.knobs.registry import Space, canonical, illegal, key
+from autotrain.measure.heat import HeatOptions
+from autotrain.measure.measurement import Kind, Measurement
+from autotrain.search.budget import Budget
+from autotrain.search.events import Event, Stage
+from autotrain.search.objective import best, candidates, cost, least_needed, predicted_s, training_s
+from autotrain.search.recorder import Recorder
+from autotrain.search.study import Study
+from autotrain.settings import Settings, Value
+
+log = logging.getLogger(__name__)
+
+HEAT_SIZE = 5
+"""Contenders of a heat, the incumbent among them: each holds a copy of the model, and workers of its own."""
+
+MOST_ALONE = 9
+"""Contenders of a heat that trains on resident batches."""
+
+ENQUEUED = 8
+"""Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
+
+ALONE = HeatOptions(rounds=4, turns=1, warmup_s=0.25, behind=0.05, hopeless=0.2)
+SCREENING = HeatOptions(rounds=5, warmup_s=0.4, hopeless=0.2)
+PLAY_OFF = HeatOptions(rounds=8, warmup_s=0.4, least_rounds=4, behind=0.02)
+
+CLOSE = 1.06
+"""Candidates whose predicted training takes at most this factor of the best one's meet again in the play-off."""
+
+FINALISTS = 4
+TIE = 1.01
+"""Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
+
+
+class Tournament:
+    """Finds the best settings of a space within a budget.
+
+    Args:
+        recorder: holds the session and grows it.
+        space: the legal space.
+        budget: ends the search.
+        tell: is told of stages.
+    """
+
+    def __init__(self, recorder: Recorder, space: Space, budget: Budget, tell: Callable[[Event], None]) -> None:
+        self._recorder = recorder
+        self._space = space
+        self._budget = budget
+        self._tell = tell
+        self._members = set(space.members)
+
+    # -- training alone -------------------------------------------------------------------------------------------
+
+    def ceilings(self, *, until_s: float) -> None:
+        """Measure what training alone reaches: every single change, then the most promising combinations.
+
+        Args:
+            until_s: seconds of the budget after which nothing new begins.
+        """
+        singles, others = self._compute_settings()
+        self._tell(Stage(title="ceilings", steps=len(singles)))
+        default = self._space.default
+        for first in range(0, len(singles), MOST_ALONE - 1):
+            if self._budget.spent_s > until_s:
+                return
+            self._alone([default, *singles[first : first + MOST_ALONE - 1]])
+        session = self._recorder.session
+        ranked = sorted(others, key=lambda entry: -(estimate_compute(session, entry) or 0.0))[: HEAT_SIZE - 1]
+        if ranked and self._budget.spent_s < until_s:
+            self._alone([default, *ranked])
+
+    def _alone(self, contenders: Sequence[Settings]) -> None:
+        left = max(4.0, 0.5 * self._budget.search_left_s)
+        self._recorder.heat(contenders, options=replace(ALONE, limit_s=left), alone=True)
+
+    def _compute_settings(self) -> tuple[list[Settings], list[Settings]]:
+        """Return what differs from the default's compute side in one knob (or precision and layout), and in more."""
+        default = self._space.default
+        own = dict(key(default, Side.COMPUTE))
+        found: dict[tuple[tuple[str, Value], ...], Settings] = {}
+        for settings in reversed(self._space.members):
+            found[key(settings, Side.COMPUTE)] = settings
+        singles: list[Settings] = []
+        others: list[Settings] = []
+        for parts, settings in found.items():
+            changed = {name for name, value in parts if own.get(name, value) != value}
+            if not changed or self._recorder.session.find(Kind.COMPUTE, settings) is not None:
+                continue
+            alone = len(changed) == 1 or changed == {"precision", "memory_format"}
+            (singles if alone else others).append(replace(settings, workers=0))
+        return singles, others
+
+    # -- whole steps ----------------------------------------------------------------------------------------------
+
+    def search(self, study: Study, first: Sequence[Settings] = ()) -> None:
+        """Run heats until time is up or nothing that is left can win.
+
+        Args:
+            study: suggests who runs.
+            first: settings that run in the first heat whatever is suggested.
+        """
+        self._tell(Stage(title="search"))
+        self._resume(study)
+        session = self._recorder.session
+        for entry in candidates(session):
+            study.add_known(entry.settings, training_s(session, entry), entry)
+        expected = {entry: seconds for entry in self._members if (seconds := predicted_s(session, entry)) is not None}
+        ranked = sorted(self._space.members, key=lambda entry: expected.get(entry, math.inf))
+        study.restrict(ranked, affordable=self._affordable(), expected=expected)
+        for settings in self._promising():
+            study.enqueue(settings)
+        fixed = [entry for entry in first if entry in self._members and not self._settled(entry)]
+        while self._budget.search_left_s > 0:
+            leader = best(self._recorder.session)
+            if leader is None or self._none_can_win():
+                return
+            asked = study.ask_batch(HEAT_SIZE - 1 - len(fixed), accept=self._refusal)
+            wanted = [settings for _, settings in asked]
+            if not wanted and not fixed:
+                return
+            contenders = list(dict.fromkeys((leader.settings, *fixed, *wanted)))
+            fixed = []
+            self._heat(contenders, SCREENING)
+            for trial, settings in asked:
+                measured = self._recorder.session.find(Kind.FULL, settings)
+                if measured is None:
+                    study.fail(trial, self._recorder.session.failures[-1].reason)
+                else:
+                    study.tell(trial, training_s(self._recorder.session, measured), measured)
+
+    def play_off(self, *, until_s: float) -> Settings | None:
+        """Let those that are close to the best meet once more; return the winner, None where there is no candidate."""
+        leader = best(self._recorder.session)
+        if leader is None:
+            return None
+        close = self._close(leader)
+        if len(close) < 2 or self._budget.spent_s > until_s:
+            return leader.settings
+        self._tell(Stage(title="play-off", steps=PLAY_OFF.rounds))
+        limit = max(2.0, until_s - self._budget.spent_s)
+        measured = self._heat(close, replace(PLAY_OFF, limit_s=limit))
+        stayed = [entry for entry in measured if not entry.stopped_early]
+        if not stayed:
+            return leader.settings
+        session = self._recorder.session
+        least = min(training_s(session, entry) for entry in stayed)
+        tied = [entry for entry in stayed if training_s(session, entry) <= TIE * least]
+        default = session.default
+        return min(tied, key=lambda entry: (len(entry.settings.changes(default)), training_s(session, entry))).settings
+
+    def compiled(self) -> None:
+        """Try the compiler on the best so far, in a child process."""
+        leader = best(self._recorder.session)
+        if leader is None:
+            return
+        modes = [str(mode) for mode in self._space.choices["compile"].allowed if mode != leader.settings.compile]
+        wanted = [canonical(replace(leader.settings, compile=mode), self._recorder.workload) for mode in modes]
+        legal = [entry for entry in wanted if self._illegal(entry) is None]
+        if legal:
+            self._tell(Stage(title="compiler", steps=len(legal)))
+            self._heat([leader.settings, *legal], PLAY_OFF)
+
+    def _heat(self, contenders: Sequence[Settings], options: HeatOptions) -> list[Measurement]:
+        session = self._recorder.session
+        costs = [cost(session, entry) for entry in contenders]
+        left = max(6.0, self._budget.search_left_s)
+        options = replace(options, limit_s=min(options.limit_s, left), turn_s=self.turn_s)
+        return self._recorder.heat(contenders, options=options, costs=costs)
+
+    @property
+    def turn_s(self) -> float:
+        """Shortest turn, in seconds."""
+        return turn_s(self._recorder.session.of(Kind.INPUT))
+
+    def _affordable(self) -> int:
+        """Return how many members there is time for, about."""
+        session = self._recorder.session
+        leader = best(session)
+        assert leader is not None
+        turn = max(self.turn_s, session.job.batch_size / leader.rate.value)
+        each_s = 1.0 + max(SCREENING.warmup_s, 3 * turn) + SCREENING.rounds * SCREENING.turns * turn
+        return int(self._budget.search_left_s / each_s)
+
+    def _close(self, leader: Measurement) -> list[Settings]:
+        session = self._recorder.session
+        least = training_s(session, leader)
+        ranked = sorted(candidates(session), key=lambda entry: training_s(session, entry))
+        close = [entry.settings for entry in ranked if training_s(session, entry) <= CLOSE * least]
+        return list(dict.fromkeys((leader.settings, *close)))[:FINALISTS]
+
+    def _promising(self) -> list[Settings]:
+        """Return what the contention model ranks highest, to be tried first; of equals, what asks for least.
+
+        The model knows least about threads and workers that share cores, so the best with each thread count, with and
+        without workers, comes before the runners-up.
+        """
+        session = self._recorder.session
+
+        def rank(settings: Settings) -> tuple[float, int, int, int]:
+            seconds = predicted_s(session, settings) or 1e9
+            few = len(settings.changes(session.default))
+            return round(math.log(seconds) / math.log(1.02)), few, settings.workers, settings.prefetch
+
+        ranked = sorted((entry for entry in self._space.members if not self._settled(entry)), key=rank)
+        ways = {(entry.threads, entry.workers > 0): entry for entry in reversed(ranked)}
+        first = sorted(ways.values(), key=rank)
+        return list(dict.fromkeys((*first[:2], *ranked[:2], *first, *ranked)))[:ENQUEUED]
+
+    def _refusal(self, settings: Settings) -> str | None:
+        """Return why settings are not worth a heat, or None; what is refused is kept as not measured."""
+        if settings not in self._members:
+            return self._illegal(settings) or "ruled out by what was measured alone"
+        session = self._recorder.session
+        known = session.find(Kind.FULL, settings)
+        if known is not None:
+            return "measured already"
+        failure = next((entry for entry in session.failures if entry.settings == settings), None)
+        if failure is not None:
+            return failure.reason
+        reason = self._hopeless(settings)
+        if reason is not None:
+            self._recorder.failed(settings, reason, pruned=True)
+        return reason
+
+    def _hopeless(self, settings: Settings) -> str | None:
+        session = self._recorder.session
+        limit, leader = bound(session, settings), best(session)
+        if limit is None or leader is None or limit >= least_needed(session, leader):
+            return None
+        return f"cannot exceed {limit:,.0f} images/s; the best so far has {leader.rate.value:,.0f}"
+
+    def _none_can_win(self) -> bool:
+        session = self._recorder.session
+        leader = best(session)
+        assert leader is not None
+        least = least_needed(session, leader)
+        for settings in self._space.members:
+            limit = bound(session, settings)
+            if (limit is None or limit >= least) and not self._settled(settings):
+                return False
+        return True
+
+    def _settled(self, settings: Settings) -> bool:
+        session = self._recorder.session
+        return session.find(Kind.FULL, settings) is not None or any(
+            entry.settings == settings for entry in session.failures
+        )
+
+    def _illegal(self, settings: Settings) -> str | None:
+        return illegal(settings, self._recorder.workload, self._recorder.session.machine)
+
+    def _resume(self, study: Study) -> None:
+        """Take over what an earlier run of the study measured, so far as this run has not measured it itself."""
+        session = self._recorder.session
+        known = {entry.settings for entry in session.of(Kind.FULL)}
+        earlier = [entry for entry in study.earlier() if entry.settings not in known]
+        if earlier:
+            log.info("the study brings %d measurements of an earlier run", len(earlier))
+            self._recorder.note(measurements=(*earlier, *session.measurements))
+
+
+WAITS = 40
+"""A turn lasts at least so many times the wait for one sample, so that one that ends while frozen is 1/40 of it."""
+
+
+def turn_s(loading: Sequence[Measurement]) -> float:
+    """Return the shortest turn that is fair to settings which wait for samples to different degrees."""
+    waits = [1.0 / entry.rate.value - entry.cpu_main_per_image_s for entry in loading if not entry.settings.workers]
+    return min(1.0, max(0.1, WAITS * max(waits, default=0.0)))
