@@ -309,10 +309,15 @@ def _open_files() -> Iterator[str]:
 
 
 def _shared_memory() -> dict[str, str]:
-    """Return what lies in /dev/shm, but for what torch has there in other live processes."""
+    """Return what lies in /dev/shm, but for what other live processes have there.
+
+    Python's semaphores do not say whose they are; they lose their names as soon as they are made.
+    """
     found = {}
     for entry in Path("/dev/shm").iterdir() if os.path.isdir("/dev/shm") else ():
         owner = re.match(r"torch_(\d+)_", entry.name)
+        if entry.name.startswith("sem.mp-"):
+            continue
         if owner is None or int(owner[1]) == os.getpid() or not psutil.pid_exists(int(owner[1])):
             found[entry.name] = "there"
     return found

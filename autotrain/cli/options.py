@@ -32,6 +32,7 @@ class Sampler(StrEnum):
     AUTO = "auto"
     TPE = "tpe"
     GP = "gp"
+    LINEAR = "linear"
     RANDOM = "random"
     EXHAUSTIVE = "exhaustive"
 
@@ -54,7 +55,7 @@ _TARGET = (
 )
 _DATA = "Image folder (one folder per class; or train/ and val/ with such folders), or a torchvision data set's name."
 _JITTER = "By how much brightness, contrast, saturation and hue vary, such as 0.4,0.4,0.4,0.1."
-_SAMPLER = "What suggests candidates: auto (default), tpe, gp, random, or exhaustive, which tries all."
+_SAMPLER = "What suggests candidates: auto (default), tpe, gp, linear, random, or exhaustive, all in turn."
 _ISOLATE = "Measure every candidate in a process of its own, which may crash without harm; slower."
 _COMPILE = "Try torch.compile: auto (default) where the training is long enough for it to pay, on, or off."
 _STUDY = "File that keeps the Optuna study, to go on with it later: .db (SQLite) or .journal."
@@ -108,12 +109,6 @@ class Options:
                 raise SettingsError(f"--fix {entry}: '{name}' is fixed twice, to different values. Give it once")
             found[name] = value
         return found
-
-    def how_to_search(self) -> dict[str, str | bool]:
-        """Return what was given besides about the search, by the names that the API has for it."""
-        given = {"compile": self.compile.value, "sampler": self.sampler.value, "isolate": self.isolate}
-        defaults = {entry.name: default_of(entry) for entry in fields(self)}
-        return {name: value for name, value in given.items() if value != defaults[name]}
 
     def again(self) -> str:
         """Return the part of the command line that names the target, for a command that follows."""

@@ -76,9 +76,11 @@ def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
             allow=options.allow.value,
             fix=options.fixed(),
             study=options.study,
+            sampler=options.sampler.value,
+            compile=options.compile.value,
+            isolate=options.isolate,
             progress=False,
             observer=narrator,
-            **options.how_to_search(),
         )
     if not options.quiet:
         show_result(result.session, result.plan, result.finding, console)

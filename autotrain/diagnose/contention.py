@@ -10,6 +10,7 @@ operational analysis of queueing network models, ACM Computing Surveys 10, 1978)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -193,19 +194,20 @@ def _kept_up(loaders: _Loaders, units: float, gang: float, train_s: float, cores
 
 def _beside_device(need: Demand, crew: Crew) -> Throughput:
     copying_s = 0.0 if crew.pinned else need.copy_s
-    found = {Limit.TRAINING: 1.0 / need.compute_s}
+    found = [(1.0 / need.compute_s, Limit.TRAINING)]
     if need.copy_s > 0:
-        found[Limit.BUS] = 1.0 / need.copy_s
+        found.append((1.0 / need.copy_s, Limit.BUS))
     if crew.workers == 0:
         # The device works on what was issued before; nothing is issued meanwhile.
-        found[Limit.LOADING] = 1.0 / (need.input_s + need.issue_s + copying_s)
+        found.append((1.0 / (need.input_s + need.issue_s + copying_s), Limit.LOADING))
     else:
         loaders = _Loaders(need, crew)
         host_s = max(1e-9, need.issue_s + copying_s + loaders.receive_s)
-        found[Limit.HOST], starved = _states(loaders, min(1.0, crew.cores), host_s, crew.cores)
-        found[Limit.LOADING if starved >= LEAD * loaders.rate(1.0) else Limit.LOADING_CORES] = starved
-    limit = min(found, key=lambda name: found[name])
-    return Throughput(per_s=soft_least(tuple(found.values()), _sharpness(crew)), limit=limit)
+        kept_up, starved = _states(loaders, min(1.0, crew.cores), host_s, crew.cores)
+        found.append((kept_up, Limit.HOST if kept_up * host_s >= LEAD else Limit.LOADING_CORES))
+        found.append((starved, Limit.LOADING if starved >= LEAD * loaders.rate(1.0) else Limit.LOADING_CORES))
+    _, limit = min(found, key=lambda entry: entry[0])
+    return Throughput(per_s=soft_least([rate for rate, _ in found], _sharpness(crew)), limit=limit)
 
 
 class _Loaders:
@@ -248,7 +250,7 @@ def _sharpness(crew: Crew) -> float:
     return SOFTNESS * min(2.0, max(1, crew.stock) / 2.0)
 
 
-def soft_least(rates: tuple[float, ...], sharpness: float) -> float:
+def soft_least(rates: Sequence[float], sharpness: float) -> float:
     """Return a little less than the least of some rates where others are near."""
     least = min(rates)
     return float(least * sum((rate / least) ** -sharpness for rate in rates) ** (-1.0 / sharpness))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from autotrain.diagnose.calibration import Calibration, calibrate, way
+from autotrain.diagnose.calibration import Calibration, calibrate
 from autotrain.diagnose.components import Ceiling, Components, components, content, loading_key, training_key
 from autotrain.diagnose.compose import composed_ceiling, estimate_compute
 from autotrain.diagnose.contention import Crew, Demand, Limit, Throughput, limits, throughput
@@ -46,7 +46,7 @@ class Prediction:
     """What binds."""
 
     factor: float
-    """Calibration in it: what bursts of the same way reached over what the model alone had said."""
+    """Calibration in it: what bursts like it reached over what the model alone had said."""
 
     composed: bool
     """Whether training alone was not measured for these settings, but estimated from others: less certain."""
@@ -145,7 +145,7 @@ def prediction(session: Session, settings: Settings) -> Prediction | None:
     crew = crew_of(session, settings)
     expected = throughput(need, crew)
     history = _history(_Same(session))
-    factor = history.calibration.factor(way(settings, expected.limit))
+    factor = history.calibration.factor(settings, expected.limit)
     most = _least(need, crew) * history.headroom
     return Prediction(
         per_s=min(most, expected.per_s * factor), limit=expected.limit, factor=factor, composed=need.composed
@@ -190,7 +190,7 @@ def _history(same: _Same) -> _History:
         if need is None:
             continue
         expected = throughput(need, crew)
-        seen.append((way(entry.settings, expected.limit), entry.rate.value / expected.per_s))
+        seen.append((entry.settings, expected.limit, entry.rate.value / expected.per_s))
         headroom = max(headroom, entry.rate.low / _least(need, crew))
     return _History(calibration=calibrate(seen), headroom=headroom)
 

@@ -73,6 +73,7 @@ ADVICE: Mapping[Cause, str] = {
     Cause.COLLATION: "a cheaper collate function",
     Cause.DATASET: "less work in __getitem__",
     Cause.STORAGE: "a nearer copy of the files",
+    Cause.OVERSUBSCRIBED: "fewer workers do as well, with less memory",
 }
 """What people can do themselves where no setting helps."""
 
@@ -109,7 +110,7 @@ def _named(session: Session, full: Measurement, need: Demand) -> Finding:
         return Finding(bottleneck=Bottleneck.LAUNCH, evidence=(*evidence, words), cause=Cause.TINY_KERNELS)
     if full.settings.workers == 0:
         return _without_workers(session, full, need, evidence)
-    busy = (full.cpu_main_per_image_s + full.cpu_workers_per_image_s) * full.rate.value / session.cores
+    busy = _busy(session, full)
     below = full.rate.value < BELOW_CEILINGS * min(compute, loading)
     if session.job.device == "cpu" and busy > SATURATED and below:
         words = f"the {session.cores} usable cores are {min(1.0, busy):.0%} busy with training and loading together"
@@ -122,8 +123,16 @@ def _named(session: Session, full: Measurement, need: Demand) -> Finding:
     return Finding(bottleneck=bottleneck, evidence=tuple(evidence))
 
 
+def _busy(session: Session, full: Measurement) -> float:
+    """Return the share of the cores' time that the job takes, of what other programs leave of it."""
+    used = (full.cpu_main_per_image_s + full.cpu_workers_per_image_s) * full.images / full.wall_s
+    return used / session.cores / (1.0 - min(0.9, full.other_cpu_share or 0.0))
+
+
 def _loading_ceiling(session: Session, settings: Settings, need: Demand) -> float:
     """Return the images/s of loading alone: by the workers, and no more than the cores allow."""
+    if need.drain_per_s is not None:
+        return need.drain_per_s
     rate = max(1, settings.workers) / need.input_s
     return min(rate, session.cores / need.input_cpu_s) if need.input_cpu_s > 0 else rate
 
@@ -194,7 +203,7 @@ def _compute_cause(session: Session, finding: Finding) -> Finding:
 def _cores_cause(session: Session, full: Measurement, need: Demand, finding: Finding) -> Finding:
     """Tell cores that have too much to do from cores that too many want at once."""
     workers = full.settings.workers
-    if workers + 1 > session.cores:
+    if workers > session.cores:
         together = full.cpu_main_per_image_s + full.cpu_workers_per_image_s
         apart = need.compute_cpu_s + need.input_cpu_s
         words = (

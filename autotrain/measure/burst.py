@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
 from autotrain.engine.rig import Rig
+from autotrain.hardware.gpu import GpuState
 from autotrain.hardware.monitor import Monitor
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import Drive, FullDrive
@@ -85,7 +87,7 @@ def burst(
         warmup_steps, stationary, issue_share, usual_s = _warm_up(drive, options, clock)
         compile_s = max(0.0, first_s - usual_s) if rig.step.compiled else 0.0
         _reset_peak(rig)
-        monitor = Monitor(clock.now, gpu=_gpu(rig))
+        monitor = Monitor(clock.now, gpu=gpu_of(rig.device))
         monitor.start()
         windows, stopped_early = _windows(drive, options, incumbent, clock)
         conditions = monitor.stop()
@@ -101,8 +103,8 @@ def burst(
             peak_bytes=_peak(rig),
             other_cpu_share=conditions.other_cpu_share,
             issue_share=issue_share,
-            gpu_utilisation=conditions.gpu.utilisation_percent if conditions.gpu else None,
             stopped_early=stopped_early,
+            **gpu_conditions(conditions.gpu),
         )
 
 
@@ -184,11 +186,23 @@ def _rate_high(windows: list[Window]) -> float:
     return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows]).high
 
 
-def _gpu(rig: Rig) -> str | None:
-    """Return the GPU's UUID, by which NVML finds it whatever CUDA's numbering."""
-    if rig.device.type != "cuda":
+def gpu_of(device: torch.device) -> str | None:
+    """Return the GPU's UUID, by which NVML finds it whatever CUDA's numbering; None for other devices."""
+    if device.type != "cuda":
         return None
-    return str(torch.cuda.get_device_properties(rig.device).uuid)
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def gpu_conditions(state: GpuState | None) -> dict[str, Any]:
+    """Return the fields of a measurement that tell a GPU's state."""
+    if state is None:
+        return {}
+    return {
+        "gpu_utilisation": state.utilisation_percent,
+        "gpu_clock_mhz": state.sm_clock_mhz,
+        "gpu_temperature_c": state.temperature_c,
+        "gpu_throttled": state.throttle_reasons,
+    }
 
 
 def _reset_peak(rig: Rig) -> None:

@@ -16,16 +16,19 @@ from dataclasses import dataclass, field, replace
 
 from scipy.special import stdtrit
 
-from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
+from autotrain.hardware.gpu import GpuState, gpu_state
 from autotrain.hardware.monitor import Monitor
-from autotrain.measure.burst import BurstOptions, MakeDrive, discard, run_window
+from autotrain.measure.burst import MakeDrive, gpu_of
 from autotrain.measure.clock import Clock
+from autotrain.measure.contender import Contender, HeatOptions
 from autotrain.measure.drive import FullDrive
 from autotrain.measure.failure import candidate
 from autotrain.measure.measurement import Kind, Window
 from autotrain.settings import Settings
 from autotrain.workload import Workload
+
+__all__ = ["Contender", "Cost", "Heat", "HeatInterrupted", "HeatOptions", "Lane", "heat", "pooled"]
 
 DISTURBED = 0.2
 """Share of the cores' time that other programs may take in a round; beyond, the round is run again."""
@@ -47,39 +50,6 @@ class Cost:
     def seconds(self, rate: float) -> float:
         """Return the seconds at a rate, in images/s."""
         return self.fixed_s + self.images / rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeatOptions:
-    """How a heat is run."""
-
-    rounds: int = 8
-    """Rounds of those who stay to the end; each contender has all its turns of a round between those of the others."""
-
-    turns: int = 2
-    """Turns of each contender in a round."""
-
-    turn_s: float = 0.1
-    """Shortest turn; one step where a step takes longer."""
-
-    turn_steps: int = 4
-    """Fewest steps of a turn on a device that works asynchronously."""
-
-    warmup_s: float = 0.5
-    """Untimed seconds of each contender before the first round, at least."""
-
-    least_rounds: int = 3
-    """Rounds before somebody may be left behind."""
-
-    behind: float | None = 0.03
-    """A contender leaves when its training takes longer than the leader's by more than this share, beyond the noise;
-    None keeps all to the end."""
-
-    hopeless: float = 0.3
-    """Share by which it leaves after two rounds already."""
-
-    limit_s: float = math.inf
-    """Seconds after which no further round begins; two rounds are run in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,84 +87,20 @@ class Heat:
     other_cpu_share: float | None = None
     """Share of the usable cores' time that went to other programs in the rounds that count."""
 
+    gpu: GpuState | None = None
+    """The GPU's state at the end; None where none is used."""
+
     def lane(self, settings: Settings) -> Lane:
         """Return the lane of settings."""
         return next(entry for entry in self.lanes if entry.settings == settings)
 
 
-class Contender:
-    """One live rig of a heat, whose workers are frozen while it is not its turn.
+class HeatInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a heat; ``heat`` is what was seen by then."""
 
-    A loader left to itself would fill its stock while others run, on their time, and then serve its own turn from it.
-    Frozen by SIGSTOP its state is the same when its turn comes again. Where workers cannot be frozen (Windows), each
-    turn first drains twice the stock instead.
-    """
-
-    def __init__(
-        self,
-        workload: Workload,
-        settings: Settings,
-        stack: ExitStack,
-        options: HeatOptions,
-        *,
-        make_drive: MakeDrive = FullDrive,
-        clock: Clock | None = None,
-    ) -> None:
-        self.settings = settings
-        self.startup_s = self.compile_s = 0.0
-        self.warmup_steps = 0
-        self._clock = clock or Clock()
-        self._options = options
-        started = self._clock.now()
-        self._rig = stack.enter_context(Rig(workload, settings))
-        with self._rig.active():
-            self._drive = make_drive(self._rig, self._clock)
-        self._loads = self._drive.kind is not Kind.COMPUTE
-        self.startup_s = self._clock.now() - started
-        least = options.turn_steps if self._drive.asynchronous else 1
-        self._window = BurstOptions(window_s=options.turn_s, window_steps=least)
-        if self._loads:
-            stack.callback(lambda: self._rig.input.loader.resume())
-
-    @property
-    def kind(self) -> Kind:
-        """What a step does."""
-        return self._drive.kind
-
-    def warm_up(self) -> None:
-        """Run untimed until the loader's stock is used up and the time is over; the first step's compiling is timed."""
-        with self._rig.active():
-            started = self._clock.now()
-            discard(self._drive, 1)
-            first_s = self._clock.now() - started
-            steps, begun = 1, self._clock.now()
-            while steps < 2 + self._drive.stock or self._clock.now() - begun < self._options.warmup_s:
-                discard(self._drive, 1)
-                steps += 1
-                if self._clock.now() - begun > 3 * self._options.warmup_s and steps > 2:
-                    break
-            usual_s = (self._clock.now() - begun) / max(1, steps - 1)
-        if self._rig.step.compiled:
-            self.compile_s = max(0.0, first_s - usual_s)
-        self.startup_s += first_s - self.compile_s
-        self.warmup_steps = steps
-        self._pause()
-
-    def turn(self) -> Window:
-        """Take a turn."""
-        frozen = self._rig.input.loader.resume() if self._loads else True
-        try:
-            with self._rig.active():
-                if not frozen and self._drive.stock:
-                    discard(self._drive, 2 * self._drive.stock)
-                return run_window(self._drive, self._window, self._clock)
-        finally:
-            self._drive.losses.clear()
-            self._pause()
-
-    def _pause(self) -> None:
-        if self._loads:
-            self._rig.input.loader.pause()
+    def __init__(self, seen: Heat) -> None:
+        super().__init__()
+        self.heat = seen
 
 
 @dataclass(slots=True)
@@ -259,6 +165,9 @@ def heat(
         clock: brings the time.
         report: is told the rates of each round, None for those who did not run.
         more: asked once, when all rounds are run, with every contender's rates, how many rounds are wanted in all.
+
+    Raises:
+        HeatInterrupted: Ctrl-C.
     """
     clock = clock or Clock()
     order = random.Random(seed)
@@ -271,12 +180,21 @@ def heat(
         kind = Kind.FULL
         for runner in runners:
             kind = _start(workload, runner, options, make_drive, clock) or kind
-        tally = _rounds(runners, options, order, clock, report, more)
-        for runner in runners:
-            runner.stop()
+        tally = _Tally()
+        try:
+            _rounds(runners, options, order, clock, tally, report, more)
+        except KeyboardInterrupt as problem:
+            raise HeatInterrupted(_seen(kind, runners, tally, None)) from problem
+        device = gpu_of(workload.device)
+        return _seen(kind, runners, tally, None if device is None else gpu_state(device))
+
+
+def _seen(kind: Kind, runners: Sequence[_Runner], tally: _Tally, gpu: GpuState | None) -> Heat:
+    for runner in runners:
+        runner.stop()
     share = statistics.fmean(tally.shares) if tally.shares else None
     lanes = tuple(runner.lane() for runner in runners)
-    return Heat(kind=kind, lanes=lanes, repeats=tally.repeats, other_cpu_share=share)
+    return Heat(kind=kind, lanes=lanes, repeats=tally.repeats, other_cpu_share=share, gpu=gpu)
 
 
 def _start(
@@ -304,11 +222,12 @@ def _rounds(
     options: HeatOptions,
     order: random.Random,
     clock: Clock,
+    tally: _Tally,
     report: Callable[[tuple[float | None, ...]], None] | None,
     more: Callable[[Sequence[Sequence[float]]], int] | None,
-) -> _Tally:
-    tally, started, wanted, done = _Tally(), clock.now(), options.rounds, 0
-    while any(runner.running for runner in runners):
+) -> None:
+    started, wanted, done = clock.now(), options.rounds, 0
+    while any(runner.running for runner in runners) and not _alone(runners, options, done):
         if done >= wanted and more is not None:
             wanted = max(wanted, more([_rates(runner) for runner in runners]))
             more = None
@@ -321,7 +240,11 @@ def _rounds(
             report(tuple(_rates(runner)[-1] if runner.running and runner.windows else None for runner in runners))
         if options.behind is not None:
             _leave_behind(runners, options, done)
-    return tally
+
+
+def _alone(runners: Sequence[_Runner], options: HeatOptions, done: int) -> bool:
+    """Tell whether one is left of several, whose further rounds would compare it with nobody."""
+    return len(runners) > 1 and done >= options.least_rounds and sum(runner.running for runner in runners) < 2
 
 
 def _round(

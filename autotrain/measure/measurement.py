@@ -79,6 +79,15 @@ class Measurement:
     gpu_utilisation: int | None = None
     """Share of the time in which the GPU ran something, in percent, at the end; None on a CPU."""
 
+    gpu_clock_mhz: int | None = None
+    """Clock of the GPU's multiprocessors at the end; None on a CPU."""
+
+    gpu_temperature_c: int | None = None
+    """Temperature of the GPU at the end; None on a CPU."""
+
+    gpu_throttled: tuple[str, ...] = ()
+    """Why the GPU's clock was lower at the end than it could be; empty when it was not."""
+
     stopped_early: bool = False
     """Whether it was given up as clearly behind."""
 
@@ -86,7 +95,7 @@ class Measurement:
     """Seconds of the first step beyond those of a usual one, where a compiler was at work."""
 
     page_cache: str = ""
-    """Where the files came from: ``warm`` (read before, from memory), ``fresh`` (not read before); empty without files."""
+    """Where the files came from: ``warm`` (from memory, being read before), ``fresh``; empty without files."""
 
     repeats: int = 0
     """How often it was measured again because other programs disturbed it."""
@@ -101,7 +110,7 @@ class Measurement:
     """Number of the heat in which it ran interleaved with others; None where it ran alone."""
 
     scale: float = 1.0
-    """What its heat's rates are multiplied with, so that the contender common to two heats has the same rate in both."""
+    """What its heat's rates are multiplied with, so that a contender common to two heats has one rate in both."""
 
     @property
     def rate(self) -> Estimate:
@@ -153,6 +162,7 @@ class Measurement:
             "settings": self.settings.as_dict(),
             "windows": [asdict(entry) for entry in self.windows],
             "losses": list(self.losses),
+            "gpu_throttled": list(self.gpu_throttled),
         }
 
     @classmethod
@@ -165,6 +175,7 @@ class Measurement:
                 "settings": Settings.from_dict(values["settings"]),
                 "windows": tuple(Window(**entry) for entry in values["windows"]),
                 "losses": tuple(values["losses"]),
+                "gpu_throttled": tuple(values.get("gpu_throttled", ())),
             }
         )
 

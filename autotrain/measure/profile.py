@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,14 @@ from autotrain.measure.failure import candidate
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_calls = itertools.count(1)
+
 LOADING_S = 0.8
 """Seconds of loading after which no further images are profiled."""
 
@@ -36,9 +45,6 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
 LONGEST_STEP_S = 0.25
 """A step that takes longer does so for its arithmetic, or there is no time to find out."""
 
-WAITS = 0.7
-"""Share of a stage's time from which on it waits; other programs on the same cores take half of it or so, too."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
@@ -50,11 +56,8 @@ class StageTime:
     cpu_s: float = 0.0
     """CPU seconds."""
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds of waiting for storage, a network, a lock: 0 where other programs can have taken as much."""
-        waiting = self.wall_s - self.cpu_s
-        return waiting if waiting > WAITS * self.wall_s else 0.0
+    wait_s: float = 0.0
+    """Seconds of waiting for storage, a network, a lock; time that other programs took on the cores is not waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +136,8 @@ class Stopwatch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._open: list[Stage] = []
-        self._last = 0.0, 0.0
-        self._spent = {stage: [0.0, 0.0] for stage in Stage}
+        self._last = 0.0, 0.0, 0
+        self._spent = {stage: [0.0, 0.0, 0.0] for stage in Stage}
         self.bytes = 0
 
     def over(self, function: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
@@ -158,22 +161,36 @@ class Stopwatch:
     def per_image(self, images: int) -> dict[str, Any]:
         """Return what each stage took per image."""
         return {
-            stage.value: StageTime(wall_s=wall / images, cpu_s=cpu / images)
-            for stage, (wall, cpu) in self._spent.items()
+            stage.value: StageTime(wall_s=wall / images, cpu_s=cpu / images, wait_s=wait / images)
+            for stage, (wall, cpu, wait) in self._spent.items()
         }
 
     def reset(self) -> None:
         """Forget what was noted."""
-        self._spent = {stage: [0.0, 0.0] for stage in Stage}
+        self._spent = {stage: [0.0, 0.0, 0.0] for stage in Stage}
         self.bytes = 0
 
     def _charge(self) -> None:
-        now, cpu = self._clock.now(), self._clock.cpu_s()
+        now, cpu, gave_way = self._clock.now(), self._clock.cpu_s(), _times_given_way()
         if self._open:
             spent = self._spent[self._open[-1]]
-            spent[0] += now - self._last[0]
-            spent[1] += cpu - self._last[1]
-        self._last = now, cpu
+            wall_s, cpu_s = now - self._last[0], cpu - self._last[1]
+            spent[0] += wall_s
+            spent[1] += cpu_s
+            if gave_way > self._last[2]:
+                spent[2] += max(0.0, wall_s - cpu_s)
+        self._last = now, cpu, gave_way
+
+
+def _times_given_way() -> int:
+    """Return how often this thread gave up its core of its own accord, to wait, and was not driven off it.
+
+    Where the system does not tell (Windows), every call counts as once more.
+    """
+    if resource is None:
+        return next(_calls)
+    usage = resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF))
+    return int(usage.ru_nvcsw)
 
 
 def profile(

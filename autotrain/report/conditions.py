@@ -50,4 +50,12 @@ def _repeats(session: Session) -> int:
 def _gpu(session: Session) -> Iterator[Line]:
     seen: Measurement | None = session.find(Kind.FULL, session.chosen or session.default)
     if seen is not None and seen.gpu_utilisation is not None:
-        yield labelled("GPU", f"{seen.gpu_utilisation}% busy at the end of the chosen settings' burst")
+        facts = [f"{seen.gpu_utilisation}% busy at the end of the chosen settings' burst"]
+        if seen.gpu_clock_mhz is not None:
+            facts.append(f"{seen.gpu_clock_mhz:,} MHz")
+        if seen.gpu_temperature_c is not None:
+            facts.append(f"{seen.gpu_temperature_c} °C")
+        yield labelled("GPU", ", ".join(facts))
+    slowed = sorted({reason for entry in session.measurements for reason in entry.gpu_throttled})
+    if slowed:
+        yield labelled("", f"its clock was held down by: {', '.join(slowed)}", style="yellow")

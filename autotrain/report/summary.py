@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from autotrain.diagnose.finding import Finding
+from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Session
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
@@ -65,6 +66,9 @@ def _verdict(session: Session, plan: Plan) -> Iterator[Line]:
 
 
 def _inconclusive(session: Session) -> Iterator[Line]:
+    if not any(entry.settings != session.default for entry in session.of(Kind.FULL)):
+        yield from _nothing_tried(session)
+        return
     yield from heading("Inconclusive: nothing beats the default beyond the noise, so the default stays")
     record, ratio = session.final_duel, session.final_ratio
     if record is None or ratio is None:
@@ -76,6 +80,15 @@ def _inconclusive(session: Session) -> Iterator[Line]:
         yield Line(lead="  ", text="It is slower than the default beyond the noise.")
         return
     yield Line(lead="  ", text=f"This is a usual outcome, not a failure: {provable_words(ratio)}.")
+
+
+def _nothing_tried(session: Session) -> Iterator[Line]:
+    yield from heading("Inconclusive: no candidate was trained with, so the default stays")
+    if session.failures:
+        yield Line(lead="  ", text="None could win by its bound, or could run at all.")
+    else:
+        words = "The time was over before, or there is nothing to choose here; --budget gives more time."
+        yield Line(lead="  ", text=words)
 
 
 def _rates(session: Session, plan: Plan) -> Iterator[Line]:

@@ -21,6 +21,9 @@ from autotrain.stats.summary import Estimate
 log = logging.getLogger(__name__)
 
 OPTIONS = HeatOptions(rounds=8, warmup_s=0.4, behind=None)
+SLOWER = 2.0
+"""Factor by which the rounds may take longer than expected before no further one begins."""
+
 START_S = 0.5
 """Seconds that a live rig takes to be made, beside its warm-up."""
 
@@ -51,8 +54,10 @@ def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: f
         return not failed and illegal(settings, workload, session.machine) is None
 
     rest = [entry for entry in (*within.values(), *alone.values()) if possible(entry)]
-    contenders = _affordable(session, [chosen, default], list(dict.fromkeys(rest)), turn_s, limit_s)
-    rates = _rates(recorder, contenders, turn_s, limit_s)
+    if set(rest) <= {chosen, default}:  # the only change: the duel has said it
+        rates = _duel_rates(session, chosen)
+    else:
+        rates = _rates(recorder, _affordable(session, [chosen, default], rest, turn_s, limit_s), turn_s, limit_s)
     return tuple(
         Attribution(
             setting=name,
@@ -96,6 +101,7 @@ def _rates(
     starts = sum(START_S + max(OPTIONS.warmup_s, 2 * _step_s(session, entry)) for entry in contenders)
     round_s = sum(OPTIONS.turns * max(turn_s, _step_s(session, entry)) for entry in contenders)
     rounds = max(FEWEST_PAIRS, min(OPTIONS.rounds, math.floor((limit_s - starts) / round_s)))
+    options = replace(OPTIONS, rounds=rounds, turn_s=turn_s, limit_s=SLOWER * rounds * round_s)
     recorder.observer(Measuring(what=f"{len(contenders)} side by side, {rounds} rounds"))
     try:
         result: Heat = recorder.run(
@@ -103,13 +109,20 @@ def _rates(
             contenders,
             settings=contenders,
             limit_s=limit_s,
-            options=replace(OPTIONS, rounds=rounds, turn_s=turn_s),
+            options=options,
             seed=recorder.workload.seed,
         )
     except CandidateError as problem:
         log.info("no attribution: %s", problem)
         return {}
     return {lane.settings: lane.rates for lane in result.lanes if lane.problem is None}
+
+
+def _duel_rates(session: Session, chosen: Settings) -> dict[Settings, tuple[float, ...]]:
+    record = session.final_duel
+    if record is None or (record.baseline, record.candidate) != (session.default, chosen):
+        return {}
+    return {record.baseline: record.baseline_rates, record.candidate: record.candidate_rates}
 
 
 def _ratio(rates: dict[Settings, tuple[float, ...]], below: Settings, above: Settings) -> Estimate | None:

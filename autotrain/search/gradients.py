@@ -24,14 +24,20 @@ PART, PART_FEW, PART_FLOOR = 2.5, 40.0, 0.03
 LOSS, LOSS_FLOOR = 6.0, 0.05
 """The same for the loss of the first batch."""
 
-RATIO = 4.0
+RATIO = 8.0
 """Factor by which sizes may differ that rounding does not explain."""
+
+STATE_RATIO = 16.0
+"""The same for what an optimizer keeps, where squares of gradients are."""
 
 UPDATE_RATIO = 10.0
 """The same for what is added to a parameter."""
 
 NO_SIGNAL = 3.0
 """Differences by rounding above so many times a gradient's norm say that it is zero but for rounding."""
+
+SMALL = 0.02
+"""Part of what rounding does to the whole gradient that matters nowhere."""
 
 SURE, LEAST_COSINE, LEAST_ELEMENTS = 0.1, 0.3, 16
 """Where rounding moves a gradient of so many elements by less, its update points the same way."""
@@ -70,14 +76,21 @@ class Noise:
             for draw in draws
         )
         self._sizes = _sizes(reference.gradients)
+        self._statistics_sizes = _sizes(reference.statistics)
 
     def signal(self, name: str) -> bool:
         """Tell whether a parameter's gradient is more than rounding; a bias before batch statistics has none."""
-        return self._sizes.get(name, 0.0) > 0.0 and self.gradients[name] <= NO_SIGNAL * self._sizes[name]
+        size = self._sizes.get(name, 0.0)
+        return size > SMALL * self.whole and self.gradients[name] <= NO_SIGNAL * size
+
+    def kept(self, name: str) -> bool:
+        """Tell whether what a buffer keeps is more than rounding; a mean after another layer's statistics is not."""
+        size = self._statistics_sizes.get(name, 0.0)
+        return size > 0.0 and self.statistics[name] <= NO_SIGNAL * size
 
     def may_move(self, name: str) -> bool:
         """Tell whether a parameter's way means something; behind a head of zeros there is no gradient at first."""
-        return self.signal(name) or self.gradients.get(name) == 0.0
+        return self.signal(name) or (self._sizes.get(name) == 0.0 and self.gradients[name] == 0.0)
 
     def sure(self, name: str) -> bool:
         """Tell whether rounding leaves a parameter's gradient where it points."""
@@ -93,7 +106,8 @@ def first_checks(candidate: FirstStep, reference: FirstStep, noise: Noise) -> It
     yield _missing(candidate, reference)
     yield _whole(candidate, reference, noise)
     yield _vanished(candidate, reference, noise)
-    yield _tensors("gradient", candidate.gradients, reference.gradients, noise.gradients, _gradient_words)
+    small = SMALL * noise.whole
+    yield _tensors("gradient", candidate.gradients, reference.gradients, noise.gradients, _gradient_words, small)
     yield _tensors("statistics", candidate.statistics, reference.statistics, noise.statistics, _statistics_words)
     yield from _states(candidate, reference)
     yield moves(_sizes(candidate.updates), _sizes(reference.updates), noise, "in the first step", name="update")
@@ -203,13 +217,14 @@ def _tensors(
     reference: Excerpts,
     noise: dict[str, float],
     words: Callable[[str, torch.Tensor, torch.Tensor, float], str],
+    small: float = 0.0,
 ) -> Check:
     worst, where = 0.0, ""
     for entry, theirs in reference.items():
         if entry not in candidate or not theirs.isfinite().all():
             continue
         size, factor = float(theirs.norm()), PART + PART_FEW / math.sqrt(max(1, theirs.numel()))
-        allowed = factor * noise[entry] + PART_FLOOR * size
+        allowed = factor * noise[entry] + PART_FLOOR * size + small
         share = _share(_distance(candidate, reference, entry), allowed)
         if share > worst:
             worst, where = share, entry
@@ -245,7 +260,7 @@ def _states(candidate: FirstStep, reference: FirstStep) -> Iterator[Check]:
     for kind, size in theirs.items():
         if size and math.isfinite(size):
             ratio = own.get(kind, 0.0) / size
-            share = max(ratio, 1 / ratio if ratio else math.inf) / RATIO**2  # squares are among them
+            share = max(ratio, 1 / ratio if ratio else math.inf) / STATE_RATIO
             words = (
                 f"the optimizer's {kind} is {_times(ratio)} the default's after one step: the gradients' scale is wrong"
             )

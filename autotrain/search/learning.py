@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from autotrain.search.gradients import Check, Noise, moves
+from autotrain.search.gradients import UPDATE_RATIO, Check, Noise, moves
 from autotrain.search.trial import Excerpts, Outcome
 
 Losses = tuple[float, ...]
@@ -20,7 +20,7 @@ LEAST_SPREAD = 0.02
 LEAST_EVALUATION_SPREAD = 0.1
 """The same in evaluation mode, where the statistics of a few steps stand in for those of a batch."""
 
-OTHER_ORDERS, STATISTICS_FLOOR = 3.0, 0.25
+OTHER_ORDERS, STATISTICS_FLOOR = 5.0, 0.5
 """Differences between orders, and share of its own change, by which a buffer may be off after the other steps."""
 
 UNSTABLE = 1.5
@@ -52,7 +52,7 @@ def outcome_checks(candidate: Outcome, references: Sequence[Outcome], noise: Noi
     if not stable(losses):
         return
     yield moves(candidate.moved, references[0].moved, noise, f"from step 2 to {len(candidate.losses)}")
-    yield _statistics_check(candidate.statistics, [entry.statistics for entry in references])
+    yield _statistics_check(candidate.statistics, [entry.statistics for entry in references], noise)
     yield _evaluation_check(candidate.evaluation, [entry.evaluation for entry in references])
 
 
@@ -92,15 +92,16 @@ def stable(references: Sequence[Losses]) -> bool:
     return _finite(references) and all(_tail(run) <= UNSTABLE * run[0] or run[0] <= 0 for run in references)
 
 
-def _statistics_check(candidate: Excerpts, references: Sequence[Excerpts]) -> Check:
+def _statistics_check(candidate: Excerpts, references: Sequence[Excerpts], noise: Noise) -> Check:
     name, worst, problem = "later statistics", 0.0, None
     for buffer, theirs in references[0].items():
-        if buffer not in candidate or not theirs.any():
+        if buffer not in candidate or not theirs.any() or not noise.kept(buffer):
             continue
         size, away = float(theirs.norm()), float((candidate[buffer] - theirs).norm())
         between = max(float((entry[buffer] - theirs).norm()) for entry in references[1:])
         allowed = OTHER_ORDERS * between + STATISTICS_FLOOR * size
-        share = away / allowed if math.isfinite(away) else math.inf
+        own = float(candidate[buffer].norm())
+        share = math.inf if not math.isfinite(away) or own == 0.0 else max(away / allowed, size / own / UPDATE_RATIO)
         if share > worst:
             worst = share
             problem = f"{buffer} has gone {away / size:.0%} of its way elsewhere than with the default"

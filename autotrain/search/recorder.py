@@ -12,11 +12,11 @@ from autotrain.diagnose.demand import bound, predict
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.knobs.registry import KNOBS
-from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst
+from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst, gpu_conditions
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import FullDrive, InputDrive, Resident
 from autotrain.measure.failure import candidate
-from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatOptions, Lane, heat
+from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat
 from autotrain.measure.isolate import Child
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed, Session
@@ -31,6 +31,8 @@ REPEATS = 2
 
 PATIENCE = 4
 """Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
+
+OUT_OF_MEMORY = "out of memory"
 
 CHILD_S = 120.0
 """Seconds that a call in a child process may take beyond what it was given."""
@@ -166,7 +168,38 @@ class Recorder:
             for settings in wanted[1:]:
                 self.failed(settings, str(problem))
             return []
+        except HeatInterrupted as stop:
+            self._taken(kind, stop.heat, expected)
+            raise
         self._heats += 1
+        crowded = [lane.settings for lane in result.lanes if lane.problem and OUT_OF_MEMORY in lane.problem]
+        if crowded and len(wanted) > 2:
+            return self._fewer(contenders, result, options, alone=alone, costs=costs)
+        return self._taken(kind, result, expected)
+
+    def _fewer(
+        self,
+        contenders: Sequence[Settings],
+        result: Heat,
+        options: HeatOptions,
+        *,
+        alone: bool,
+        costs: Sequence[Cost] | None,
+    ) -> list[Measurement]:
+        """Run a heat again in pairs with the first: side by side, its contenders did not fit into memory."""
+        found: list[Measurement] = []
+        for place, settings in enumerate(contenders[1:], start=1):
+            if result.lanes[place].problem is None or OUT_OF_MEMORY in str(result.lanes[place].problem):
+                pair = None if costs is None else (costs[0], costs[place])
+                measured = self.heat((contenders[0], settings), options=options, alone=alone, costs=pair)
+                found += measured if not found else measured[1:]
+        return found
+
+    def _taken(
+        self, kind: Kind, result: Heat, expected: Sequence[tuple[float | None, float | None]]
+    ) -> list[Measurement]:
+        """Take what a heat measured into the session."""
+        alone = kind is Kind.COMPUTE
         scale = self._scale(kind, result.lanes[0])
         found = []
         for lane, (predicted, limit) in zip(result.lanes, expected, strict=True):
@@ -244,6 +277,7 @@ class Recorder:
             stopped_early=lane.left_behind,
             page_cache=self._page_cache(),
             repeats=result.repeats,
+            **gpu_conditions(result.gpu),
         )
 
     def _scale(self, kind: Kind, first: Lane) -> float:

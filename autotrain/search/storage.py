@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -46,15 +48,17 @@ def open_study(path: Path | None, name: str, sampler: BaseSampler) -> optuna.Stu
     Raises:
         StudyError: the file is something else, or broken; it is as before.
     """
-    storage: BaseStorage = InMemoryStorage()
+    if path is None:
+        return optuna.create_study(study_name=name, storage=InMemoryStorage(), sampler=sampler, direction="minimize")
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise StudyError(f"{path}: not a place for a study's file. Give a file in an existing folder, such as study.db")
     try:
-        if path is not None:
+        with _one_at_a_time(path.resolve().parent):
             _check(path)
             storage = _storage(path.resolve())
-        study = optuna.create_study(
-            study_name=name, storage=storage, sampler=sampler, direction="minimize", load_if_exists=True
-        )
-        if path is not None:
+            study = optuna.create_study(
+                study_name=name, storage=storage, sampler=sampler, direction="minimize", load_if_exists=True
+            )
             _end_abandoned(study, storage)
     except StudyError:
         raise
@@ -65,6 +69,22 @@ def open_study(path: Path | None, name: str, sampler: BaseSampler) -> optuna.Stu
             "Give the file of an earlier study, or a new one"
         ) from problem
     return study
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let no two processes open files of a folder at once: tables half made are nobody's, and made twice an error.
+
+    The folder itself is locked, which leaves no file behind and does not meddle with SQLite's locks on its own.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems have no such locks.
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def this_run() -> str:
@@ -113,13 +133,7 @@ def _storage(path: Path) -> BaseStorage:
         lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_S)
         _mend(path, lock)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    url = f"sqlite:///{path}"
-    options = {"connect_args": {"timeout": BUSY_S}}
-    try:
-        return RDBStorage(url, engine_kwargs=options)
-    except Exception:
-        # Two processes that make the tables at once get into each other's way; the second finds them made.
-        return RDBStorage(url, engine_kwargs=options)
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
 
 
 def _mend(path: Path, lock: JournalFileSymlinkLock) -> None:
@@ -137,9 +151,7 @@ def _mend(path: Path, lock: JournalFileSymlinkLock) -> None:
 
 
 def _check(path: Path) -> None:
-    """Refuse what is no place for a study, and files of somebody else's, into which Optuna would write."""
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise StudyError(f"{path}: not a place for a study's file. Give a file in an existing folder, such as study.db")
+    """Refuse files of somebody else's, into which Optuna would write, and broken ones."""
     if not path.exists() or path.stat().st_size == 0:
         return
     problem = _journal_problem(path) if path.suffix in JOURNALS else _database_problem(path)

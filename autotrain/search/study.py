@@ -150,6 +150,7 @@ class Study:
                 batch.append((trial, settings))
             elif known:
                 # Samplers learn from pruned trials, that they were bad, and not from failed ones.
+                trial.set_user_attr(RETRY, True)
                 self.fail(trial, known)
             else:
                 self.prune(trial, reason)
@@ -195,10 +196,12 @@ class Study:
             sampler.refused.clear()
 
     def _known(self, trial: Trial) -> str | None:
-        """Return which other trial has the same settings, or None."""
+        """Return which other trial has the same settings, or None; of two that run at once the earlier one has them."""
         for other in self._study.get_trials(deepcopy=False):
-            if other.number != trial.number and other.params == trial.params and RETRY not in other.user_attrs:
-                return f"the same settings as trial {other.number}"
+            counts = other.number < trial.number or other.state.is_finished()
+            if counts and other.number != trial.number and other.params == trial.params:
+                if RETRY not in other.user_attrs:
+                    return f"the same settings as trial {other.number}"
         return None
 
     def _add(

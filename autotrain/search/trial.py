@@ -122,7 +122,7 @@ class Trial:
         )
 
     def others(self, steps: int, *, held: HostBatch | None = None) -> Outcome:
-        """Train on until there were ``steps`` steps or the loss is no number, then evaluate on one more batch."""
+        """Train on until there were ``steps`` steps; then evaluate on one more batch if the loss is still a number."""
         skips = 0
         for _ in range(steps - len(self._losses)):
             loss, skipped = self._train(self.rig.move(next_batch(self.rig)))

@@ -442,9 +442,7 @@ class Explosive(nn.Module):
 
 
 @pytest.mark.parametrize("where", ["forward", "backward", "interrupt"])
-@pytest.mark.parametrize(
-    ("name", "value"), [case for case in CASES if case[0] in RAISING]
-)
+@pytest.mark.parametrize(("name", "value"), [case for case in CASES if case[0] in RAISING])
 def test_a_step_that_raises_leaves_no_trace(tiny_model: Any, name: str, value: Any, where: str) -> None:
     model = Explosive(equal_start(FrozenNorm), where)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -483,7 +481,10 @@ def first_losses(workload: Workload, settings: Settings, steps: int = 3) -> list
 def test_other_rounding_gives_nearly_the_same_losses(
     tiny_model: Any, jpeg_folder: Path, tmp_path: Path, name: str, value: Any
 ) -> None:
-    workload = workload_of(tiny_model(), augmentation="auto", **of_files(name, jpeg_folder, tmp_path))
+    model = tiny_model()
+    if name == "micro_batches":
+        model[1] = nn.GroupNorm(2, 8)  # the number of parts is more than rounding to batch statistics
+    workload = workload_of(model, augmentation="auto", **of_files(name, jpeg_folder, tmp_path))
     settings = live_settings(workload, name, value)
     reference = first_losses(workload, replace(settings, **{name: getattr(Settings(), name)}))
     losses = first_losses(workload, settings)

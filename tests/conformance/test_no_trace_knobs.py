@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,8 +44,9 @@ CASES = [
     (entry.name, value)
     for entry in KNOBS
     for value in (entry.known if entry.known is not None else NUMBERS.get(entry.name, (0, 1, 2)))
-    if value != getattr(Settings(), entry.name)
+    if value != getattr(Settings(), entry.name) and not entry.risky(value)
 ]
+"""Risky values run in a child process, whose end leaves nothing whatever they do; see the integration tests."""
 
 
 @cache
@@ -158,7 +158,7 @@ class Breaks:
     """Images of noise that break after a while, in the way asked for."""
 
     def __init__(self, how: str) -> None:
-        self.how, self.left = how, 24
+        self.how, self.left = how, 64
 
     def __len__(self) -> int:
         return 64
@@ -175,7 +175,7 @@ class Breaks:
 
 
 class Bursts(nn.Module):
-    """A model that raises in its third pass, forwards or backwards."""
+    """A model that raises in its second pass, forwards or backwards."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -188,9 +188,9 @@ class Bursts(nn.Module):
             torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
             torch.backends.cuda.matmul.fp32_precision = "tf32"
             torch.set_num_threads(2)
-        if self.passes == 3 and self.how in ("forward", "flags"):
+        if self.passes == 2 and self.how in ("forward", "flags"):
             raise ZeroDivisionError("in the model")
-        if self.passes == 3 and self.how == "backward":
+        if self.passes == 2 and self.how == "backward":
             outputs.register_hook(self._explode)
         return outputs
 
@@ -201,7 +201,6 @@ class Bursts(nn.Module):
 FAILURES = [
     ("dataset", {}),
     ("dataset", {"workers": 1}),
-    ("dataset", {"workers": 2, "loader": "threads"}),
     ("worker", {"workers": 2}),
     ("forward", {"memory_format": "channels_last"}),
     ("backward", {"workers": 1}),
@@ -224,7 +223,7 @@ def test_a_candidate_that_fails_in_the_middle_leaves_no_trace(
         with pytest.raises(AutotrainError), candidate():
             run(workload, replace(Settings(), **changes))
 
-    workload.source.dataset.left = 24
+    workload.source.dataset.left = 6
     torch.backends.fp32_precision = "ieee"  # what reads it may not keep it as its own
     try:
         with traces.unchanged(model, optimizer, folders=[empty_home]):
@@ -236,31 +235,30 @@ def test_a_candidate_that_fails_in_the_middle_leaves_no_trace(
 
 @pytest.mark.parametrize("changes", [{}, {"workers": 2}, {"workers": 2, "loader": "threads", "precision": "bf16"}])
 def test_ctrl_c_at_any_moment_of_a_burst_leaves_no_trace(
-    traces: ModuleType, empty_home: Path, changes: dict[str, Any]
+    traces: ModuleType, empty_home: Path, jpeg_folder: Path, changes: dict[str, Any]
 ) -> None:
     model = Partly()
     optimizer = in_training(model, OPTIMIZERS[0])
     workload = prepare_workload(
-        Task(model=model, dataset=Breaks(""), optimizer=optimizer, batch_size=BATCH, image_size=SIDE, device="cpu")
+        Task(model=model, dataset=jpeg_folder, optimizer=optimizer, batch_size=BATCH, image_size=SIDE, device="cpu")
     )
     long, draws, cut = replace(BRIEF, windows=10_000, limit_s=20.0), random.Random(0), 0
 
     def press(after_s: float) -> None:
         nonlocal cut
         timer = threading.Timer(after_s, lambda: os.kill(os.getpid(), signal.SIGINT))
-        timer.start()
         try:
             with Rig(workload, replace(Settings(), **changes)) as rig:
+                assert rig.input is not None  # the start of workers has a test of its own
+                timer.start()
                 burst(rig, options=long)
         except KeyboardInterrupt:
             cut += 1
-        finally:
-            with suppress(KeyboardInterrupt):
-                timer.join()
-                time.sleep(0.001)
+        timer.join()
 
-    for _ in range(4):
+    press(0.5)  # imports and first touches
+    for _ in range(3):
         with traces.unchanged(model, optimizer, folders=[empty_home]):
             press(draws.uniform(0.0, 0.25))
-    assert cut > 0
+    assert cut == 4
     assert psutil.Process().children() == []

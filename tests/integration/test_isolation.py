@@ -47,7 +47,7 @@ def measured(workload, settings, *, report):
 
 def place(workload):
     _, kept = tempfile.mkstemp()
-    os.makedirs(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    os.makedirs(os.environ["TORCHINDUCTOR_CACHE_DIR"], exist_ok=True)
     return kept, os.environ["TORCHINDUCTOR_CACHE_DIR"], os.getcwd(), torch.get_num_threads(), torch.get_default_dtype()
 
 def refuses(workload):

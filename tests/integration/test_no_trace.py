@@ -1,49 +1,33 @@
 """A probe leaves everything as it was, bit for bit: when it ends, when it fails, and when it is interrupted."""
 
-import gc
+import logging
+import multiprocessing.queues
 import os
 import random
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import nn
 
 import autotrain
 from autotrain.api import ProbeResult
+from autotrain.engine.restore import read_flags, untouched, write_flags
+from autotrain.engine.rig import Rig
 from autotrain.errors import DataError
-from autotrain.measure.burst import BurstOptions, burst
-from autotrain.search.duel import DuelOptions, duel, interleave
-from autotrain.search.events import Measured, Stage, Turn
+from autotrain.preparation import prepare_workload
+from autotrain.settings import Settings
+from autotrain.task import Task
 
-SHORT = BurstOptions(window_s=0.04, windows=3, limit_s=0.2, warmup_s=0.05)
-SHORT_DUEL = DuelOptions(pairs=5, turn_s=0.05, warmup_s=0.05)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, nothing_leaks, own_draws, tmp_path):
-    """Real bursts and duels, as short as can be, in an empty folder; a duel that is always won, so that all runs."""
-
-    def short_rounds(*sides, options=None, rounds=0, **rest):
-        return interleave(*sides, options=SHORT_DUEL, rounds=2, **rest)
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("autotrain.search.recorder.burst", lambda rig, **rest: burst(rig, **rest | {"options": SHORT}))
-    monkeypatch.setattr(
-        "autotrain.search.proof.duel", lambda *sides, **rest: duel(*sides, **rest | {"options": SHORT_DUEL})
-    )
-    monkeypatch.setattr("autotrain.search.proof.interleave", short_rounds)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "own_draws", "empty_home")
 
 
 class Images:
@@ -104,191 +88,36 @@ def job() -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def tensors_of(value: Any) -> Any:
-    """Return a value with every tensor in it as bytes, layout and place in memory."""
-    if isinstance(value, torch.Tensor):
-        plain = value.detach()
-        return plain.numpy().tobytes(), plain.stride(), plain.dtype, plain.data_ptr(), value.requires_grad
-    if isinstance(value, dict):
-        return {id(key) if isinstance(key, torch.Tensor) else key: tensors_of(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [tensors_of(entry) for entry in value]
-    return value
-
-
-def of_the_job(model: Odd, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    return {
-        "parameters": {name: (id(entry), tensors_of(entry)) for name, entry in model.named_parameters()},
-        "tied weights": model.tied.weight is model.head.weight,
-        "buffers": {name: (id(entry), tensors_of(entry)) for name, entry in model.named_buffers()},
-        "gradients": {
-            name: None if entry.grad is None else (id(entry.grad), tensors_of(entry.grad))
-            for name, entry in model.named_parameters()
-        },
-        "modes": {name: module.training for name, module in model.named_modules()},
-        "hooks": {
-            name: (len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
-            for name, module in model.named_modules()
-        },
-        "attributes": {name: sorted(vars(module)) for name, module in model.named_modules()},
-        "plain state": (model.calls, list(model.shapes)),
-        "optimizer's state": (id(optimizer.state), tensors_of(dict(optimizer.state))),
-        "optimizer's options": tensors_of(
-            [{**group, "params": [id(entry) for entry in group["params"]]} for group in optimizer.param_groups]
-        ),
-    }
-
-
-def of_the_process(folder: Path) -> dict[str, Any]:
-    gc.collect()
-    return {
-        "random": random.getstate(),
-        "numpy": np.random.get_state()[1].tobytes() + bytes(np.random.get_state()[2]),
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "threads of torch": torch.get_num_threads(),
-        "modes": (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_default_dtype()),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "cudnn": (torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
-        "precisions": (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision),
-        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
-        "Ctrl-C handler": signal.getsignal(signal.SIGINT),
-        "children": sorted(child.pid for child in psutil.Process().children(recursive=True)),
-        "Python threads": sorted(thread.name for thread in threading.enumerate()),
-        "shared memory": sorted(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else [],
-        "files": sorted(str(path) for path in folder.rglob("*")),
-        "working directory": os.getcwd(),
-    }
-
-
-def wait_until_ended(seconds: float = 5.0) -> None:
-    until = time.monotonic() + seconds
-    while psutil.Process().children() and time.monotonic() < until:
-        time.sleep(0.02)
-
-
-def descriptors() -> int:
-    return psutil.Process().num_fds()
-
-
 def probe(job: tuple[Odd, torch.optim.Optimizer], dataset: Any, **options: Any) -> ProbeResult:
     model, optimizer = job
-    return autotrain.probe(
-        model,
-        dataset,
-        optimizer=optimizer,
-        batch_size=8,
-        augmentation="crop",
-        image_size=16,
-        budget="6s",
-        progress=False,
-        device="cpu",
-        **options,
-    )
+    given = {"batch_size": 8, "augmentation": "crop", "image_size": 16, "budget": "3s", "fixed": FIXED, **options}
+    return autotrain.probe(model, dataset, optimizer=optimizer, progress=False, device="cpu", **given)
 
 
-def presses_ctrl_c(*moments: Callable[[Any, str], bool]) -> Callable[[Any], None]:
-    left, title = list(moments), [""]
+FIXED = {"compile": "none"}
+"""Compiling takes longer than all of these tests; what it leaves is looked at in the conformance suite."""
 
-    def observer(event: Any) -> None:
-        if isinstance(event, Stage):
-            title[0] = event.title
-        if left and left[0](event, title[0]):
-            left.pop(0)
+
+class Presses:
+    """An observer that presses Ctrl-C at the events of given numbers."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.left, self.seen = list(numbers), 0
+
+    def __call__(self, event: Any) -> None:
+        self.seen += 1
+        if self.left and self.seen >= self.left[0]:
+            self.left.pop(0)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1.0)  # it arrives within
             raise AssertionError("no KeyboardInterrupt came")
 
-    return observer
+
+# A whole probe
 
 
-def assert_as_before(job: tuple[Odd, torch.optim.Optimizer], folder: Path, act: Callable[[], Any]) -> Any:
-    mine, process = of_the_job(*job), of_the_process(folder)
-    result = act()
-    wait_until_ended()
-    for before, after in ((mine, of_the_job(*job)), (process, of_the_process(folder))):
-        for name, value in before.items():
-            assert after[name] == value, f"{name} changed"
-    return result
-
-
-def test_a_whole_probe_leaves_no_trace(job, tmp_path):
-    random.seed(7), np.random.seed(7), torch.manual_seed(7)
-    result = assert_as_before(job, tmp_path, lambda: probe(job, Images()))
-    workers = {entry.settings.workers for entry in result.session.measurements}
-    assert len(workers) > 1, "no loader process was ever started"
-
-
-def test_an_error_in_the_middle_leaves_no_trace(job, tmp_path):
-    """The dataset breaks in the training process, in the default's burst."""
-
-    def act() -> None:
-        with pytest.raises(DataError, match="the disk is gone"):
-            probe(job, Images(good=120))
-
-    assert_as_before(job, tmp_path, act)
-
-
-class BreaksInWorkers(Images):
-    """Images that break in loader processes only, after a while."""
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        if torch.utils.data.get_worker_info() is not None:
-            self.left = min(self.left, 100)
-        return super().__getitem__(index)
-
-
-def test_an_error_in_a_worker_leaves_no_trace(job, tmp_path):
-    def act() -> None:
-        with pytest.raises(DataError, match="the disk is gone"):
-            probe(job, BreaksInWorkers())
-
-    assert_as_before(job, tmp_path, act)
-
-
-@pytest.mark.parametrize(
-    "moments",
-    [
-        (lambda event, title: isinstance(event, Measured),),
-        (lambda event, title: isinstance(event, Measured) and title in ("ceilings", "search"),),
-        (lambda event, title: isinstance(event, Measured), lambda event, title: True),
-        (
-            lambda event, title: isinstance(event, Measured) and title in ("ceilings", "search"),
-            lambda event, title: isinstance(event, Stage | Turn) and title == "duel",
-        ),
-    ],
-    ids=["at once", "in the search", "twice", "in search and duel"],
-)
-def test_ctrl_c_leaves_no_trace(job, tmp_path, moments):
-    result = assert_as_before(job, tmp_path, lambda: probe(job, Images(), observer=presses_ctrl_c(*moments)))
-    assert result.session.interrupted
-
-
-def test_ctrl_c_at_any_moment_leaves_no_trace(job, tmp_path):
-    """The signal comes from outside, wherever the probe happens to be."""
-
-    def act() -> Any:
-        timer = threading.Timer(0.9, lambda: os.kill(os.getpid(), signal.SIGINT))
-        timer.start()
-        try:
-            return probe(job, Images())
-        finally:
-            timer.join()
-
-    assert assert_as_before(job, tmp_path, act).session.interrupted
-
-
-def test_a_second_probe_keeps_no_more_files_open_than_the_first(job):
-    probe(job, Images())
-    gc.collect()
-    before = descriptors()
-    probe(job, Images())
-    gc.collect()
-    assert descriptors() <= before + 2
-
-
-def test_training_goes_on_as_if_nothing_had_been(job):
-    """The next step of the user's own loop gives the same numbers as without the probe."""
-    model, _ = job
+def test_a_whole_probe_leaves_no_trace_and_training_goes_on(job: Any, traces: ModuleType, empty_home: Path) -> None:
+    model, optimizer = job
     images = torch.rand(4, 3, 16, 16)
 
     def next_loss() -> tuple[float, bytes]:
@@ -300,5 +129,254 @@ def test_training_goes_on_as_if_nothing_had_been(job):
         return loss.item(), gradient.numpy().tobytes()
 
     before = next_loss()
-    probe(job, Images())
+    with traces.unchanged(model, optimizer, folders=[empty_home]):
+        result = probe(job, Images())
+    workers = {entry.settings.workers for entry in result.session.measurements}
+    assert len(workers) > 1, "no loader process was ever started"
     assert next_loss() == before
+
+
+def test_an_error_in_the_middle_leaves_no_trace(job: Any, traces: ModuleType, empty_home: Path) -> None:
+    """The dataset breaks in the training process, in the default's burst."""
+    with traces.unchanged(*job, folders=[empty_home]), pytest.raises(DataError, match="the disk is gone"):
+        probe(job, Images(good=60))
+
+
+@pytest.mark.parametrize("numbers", [(1,), (4,), (4, 5)], ids=["at once", "in a burst", "twice"])
+def test_ctrl_c_leaves_no_trace(job: Any, traces: ModuleType, empty_home: Path, numbers: tuple[int, ...]) -> None:
+    with traces.unchanged(*job, folders=[empty_home]):
+        result = probe(job, Images(), observer=Presses(*numbers))
+    assert result.session.interrupted
+
+
+@pytest.mark.parametrize("after_s", random.Random(0).sample([0.2, 0.5, 0.9, 1.4, 2.0, 2.7], 2))
+def test_ctrl_c_at_any_moment_leaves_no_trace(job: Any, traces: ModuleType, empty_home: Path, after_s: float) -> None:
+    """The signal comes from outside, wherever the probe happens to be; once more where it is in its proof by then."""
+    started, timers = threading.Event(), []
+
+    def observer(event: Any) -> None:
+        if not started.is_set():
+            started.set()
+            for seconds in (after_s, after_s + 1.0):
+                timers.append(threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT)))
+                timers[-1].start()
+
+    def act() -> Any:
+        result = None
+        try:
+            result = probe(job, Images(), observer=observer)
+            for timer in timers:
+                timer.cancel()
+                timer.join()
+        except KeyboardInterrupt:
+            time.sleep(1.0)  # the probe was over already
+        return result
+
+    with traces.unchanged(*job, folders=[empty_home]):
+        act()
+    assert started.is_set()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Ctrl-C is held back from the main thread while workers start, but the kernel gives it to another thread, "
+    "for which Python raises in the main thread: the half-made queue keeps its thread and its pipe",
+)
+def test_ctrl_c_while_workers_start_leaves_no_trace(
+    job: Any, traces: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = job
+    data = torch.zeros(64, 3, 16, 16, dtype=torch.uint8), torch.arange(64) % 3
+    workload = prepare_workload(Task(model=model, dataset=data, batch_size=4, device="cpu"))
+    go, done = threading.Event(), threading.Event()
+
+    def press() -> None:
+        go.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.set()
+
+    finalize, threads = multiprocessing.queues.Finalize, set(threading.enumerate())
+
+    def pressed(*arguments: Any, **options: Any) -> Any:
+        if not go.is_set():  # in the middle of the start of a queue's thread
+            go.set()
+            done.wait(10)
+            time.sleep(0.05)
+        return finalize(*arguments, **options)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    monkeypatch.setattr(multiprocessing.queues, "Finalize", pressed)
+    with pytest.raises(KeyboardInterrupt), Rig(workload, Settings(workers=1)) as rig:
+        rig.input.next()
+    presser.join()
+    left = [entry.name for entry in threading.enumerate() if entry not in threads and entry.is_alive()]
+    _end_feeders()
+    assert left == []
+
+
+def _end_feeders() -> None:
+    """End the threads of queues that nobody can close any more, so that the next test does not find them."""
+    import gc
+
+    for entry in gc.get_objects():
+        if isinstance(entry, multiprocessing.queues.Queue) and entry._thread is not None and entry._close is None:
+            with entry._notempty:
+                entry._buffer.append(multiprocessing.queues._sentinel)
+                entry._notempty.notify()
+            entry._thread.join(5)
+
+
+# Flags
+
+
+def test_flags_that_inherit_go_on_inheriting(traces: ModuleType) -> None:
+    torch.backends.fp32_precision = "ieee"
+    try:
+        with traces.unchanged():
+            with untouched(torch.device("cpu")):
+                torch.backends.cudnn.benchmark = True
+                torch.backends.cuda.matmul.fp32_precision = "tf32"
+                torch.backends.mkldnn.fp32_precision = "ieee"
+                torch.backends.fp32_precision = "tf32"
+            torch.backends.mkldnn.fp32_precision = "none"  # what reads as before cannot be told from what inherits
+    finally:
+        torch.backends.fp32_precision = "none"
+
+
+def test_flags_of_their_own_are_kept(traces: ModuleType) -> None:
+    before = read_flags()
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        with traces.unchanged(), untouched(torch.device("cpu")):
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            torch.backends.cudnn.deterministic = True
+    finally:
+        write_flags(before)
+    assert read_flags() == before
+
+
+# That the comparison can fail
+
+
+def set_environment() -> Callable[[], object]:
+    os.environ["LEFT"] = "1"
+    return lambda: os.environ.pop("LEFT")
+
+
+def set_precision() -> Callable[[], object]:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    return lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+
+
+def set_inherited_precision() -> Callable[[], object]:
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    return lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "none")
+
+
+def start_thread() -> Callable[[], object]:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="left")
+    thread.start()
+    return lambda: (stop.set(), thread.join())
+
+
+def start_process() -> Callable[[], object]:
+    import subprocess
+
+    process = subprocess.Popen(["sleep", "60"])
+    return lambda: (process.kill(), process.wait())
+
+
+def open_file() -> Callable[[], object]:
+    number = os.memfd_create("left")
+    return lambda: os.close(number)
+
+
+def make_file() -> Callable[[], object]:
+    place = Path.home() / ".cache"
+    place.mkdir()
+    return place.rmdir
+
+
+def add_filter() -> Callable[[], object]:
+    before = list(warnings.filters)
+    warnings.simplefilter("ignore")
+    return lambda: warnings.filters.__setitem__(slice(None), before)
+
+
+def add_handler() -> Callable[[], object]:
+    handler = logging.NullHandler()
+    logging.getLogger("autotrain.left").addHandler(handler)
+    return lambda: logging.getLogger("autotrain.left").removeHandler(handler)
+
+
+def set_signal() -> Callable[[], object]:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    return lambda: signal.signal(signal.SIGUSR1, before)
+
+
+def share_memory() -> Callable[[], object]:
+    place = Path("/dev/shm") / f"torch_{os.getpid()}_1_1"
+    place.touch()
+    return place.unlink
+
+
+PLANTED: dict[str, Callable[[], Callable[[], object]]] = {
+    "python > environment > LEFT: new": set_environment,
+    "flags > fp32_precision > cuda matmul: 'none' -> 'tf32'": set_precision,
+    "flags > inherited fp32_precision > under tf32 > mkldnn matmul: 'tf32' -> 'ieee'": set_inherited_precision,
+    "process > threads > left: new": start_thread,
+    "process > child processes": start_process,
+    "process > open files > /memfd:left": open_file,
+    "process > shared memory > torch_": share_memory,
+    ".cache: new": make_file,
+    "python > warnings filters": add_filter,
+    "python > logging handlers > autotrain.left": add_handler,
+    "python > signal handlers > SIGUSR1": set_signal,
+    "random states > random": lambda: (random.random(), lambda: None)[1],
+    "random states > numpy": lambda: (np.random.rand(), lambda: None)[1],
+    "random states > torch": lambda: (torch.rand(()), lambda: None)[1],
+}
+
+
+@pytest.mark.parametrize("named", PLANTED)
+def test_a_planted_trace_is_named(traces: ModuleType, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    traces_of = traces.unchanged
+    monkeypatch.setattr(traces, "GRACE_S", 0.0)
+    undo: Callable[[], object] = lambda: None  # noqa: E731
+    try:
+        with pytest.raises(AssertionError) as raised, traces_of():
+            undo = PLANTED[named]()
+    finally:
+        undo()
+    assert named in str(raised.value)
+
+
+TOUCHED: dict[str, Callable[[Odd, torch.optim.Optimizer], object]] = {
+    "parameters > out.weight > bits": lambda model, _: model.out.weight.data.add_(1.0),
+    "parameters > features.0.weight > strides": lambda model, _: setattr(
+        model.features[0].weight, "data", model.features[0].weight.data.contiguous()
+    ),
+    "parameters > tied.weight > object": lambda model, _: setattr(
+        model.tied, "weight", nn.Parameter(model.tied.weight.detach().clone())
+    ),
+    "buffers > steps > bits": lambda model, _: model.steps.add_(1),
+    "gradients > out.weight": lambda model, _: setattr(model.out.weight, "grad", None),
+    "attributes > features.1 > training: False -> True": lambda model, _: model.features[1].train(),
+    "attributes > model > calls": lambda model, _: setattr(model, "calls", 7),
+    "attributes > model > shapes": lambda model, _: model.shapes.append(1),
+    "parameters > frozen.weight > requires_grad": lambda model, _: model.frozen.requires_grad_(True),
+    "hooks > head > _forward_hooks": lambda model, _: model.head.register_forward_hook(print),
+    "optimizer > state": lambda model, optimizer: optimizer.state.clear(),
+    "optimizer > groups": lambda model, optimizer: optimizer.param_groups[0].update(foreach=True),
+    "optimizer > defaults > lr": lambda model, optimizer: optimizer.defaults.update(lr=7.0),
+}
+
+
+@pytest.mark.parametrize("named", TOUCHED)
+def test_a_touched_model_is_named(job: Any, traces: ModuleType, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setattr(traces, "GRACE_S", 0.0)
+    with pytest.raises(AssertionError) as raised, traces.unchanged(*job):
+        TOUCHED[named](*job)
+    assert named in str(raised.value)

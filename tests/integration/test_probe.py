@@ -387,7 +387,7 @@ def test_the_strongest_policy_that_costs_little_is_chosen(search, laboratory):
     check(session, plan)
     assert plan.settings.augmentation == "crop"
     assert session.default.augmentation == "crop"
-    assert {policy for policy, _, _ in session.policies} == {entry.name for entry in POLICIES}
+    assert {cost.policy for cost in session.policies} == {entry.name for entry in POLICIES}
     laboratory.cost |= {"rand": 0.96, "trivial": 0.9}
     laboratory.time = 0.0
     session, plan = search(augmentation="auto", budget_s=120.0)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from autotrain.cli.options import Sampler
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
 
@@ -48,9 +49,16 @@ def test_how_to_search_reaches_the_probe(api, target, autotrain):
     assert "autotrain fit mytask.py --plan plan.yaml" in done.out  # how it was searched is not what is trained
 
 
-def test_what_is_not_said_about_the_search_is_left_to_the_api(api, target, autotrain):
+def test_what_is_not_said_about_the_search_is_chosen_automatically(api, target, autotrain):
     autotrain("probe", target)
-    assert not {"isolate", "sampler", "compile"} & set(api.calls[0][2])
+    options = api.calls[0][2]
+    assert (options["isolate"], options["sampler"], options["compile"]) == (False, "auto", "auto")
+
+
+def test_the_samplers_are_those_of_the_search():
+    from autotrain.search.samplers import SAMPLERS
+
+    assert {entry.value for entry in Sampler} == set(SAMPLERS)
 
 
 @pytest.mark.parametrize("option", ["--sampler=tpo", "--compile=maybe"])

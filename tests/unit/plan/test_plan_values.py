@@ -2,6 +2,7 @@
 
 import pytest
 
+from autotrain.plan.plan import Plan
 from autotrain.plan.values import CHOICES, LEAST, SWITCHES, check_settings, check_value, shown
 from autotrain.settings import Settings
 
@@ -32,3 +33,16 @@ def test_shown_text_is_short_and_printable() -> None:
     assert shown("\x1b[2J") == "\\x1b[2J"
     assert len(shown("x" * 10_000)) == 60
     assert (shown(True), shown(None)) == ("true", "nothing")
+
+
+def test_a_plan_from_before_a_setting_existed_still_loads():
+    old = "schema: 1\nsettings:\n  precision: bf16\n  memory_format: channels_last\n  workers: 2\n"
+    settings = Plan.from_yaml(old).settings
+    assert settings == Settings(precision="bf16", memory_format="channels_last", workers=2)
+    assert (settings.compile, settings.optimizer_kernel) == ("none", "own")
+    assert (settings.cudnn_benchmark, settings.micro_batches) == (False, 1)
+
+
+def test_compute_settings_survive_a_plan():
+    settings = Settings(compile="max-autotune", optimizer_kernel="fused", cudnn_benchmark=True, micro_batches=4)
+    assert Plan.from_yaml(Plan(settings=settings).to_yaml()).settings == settings

@@ -78,6 +78,15 @@ def test_without_a_duel_the_default_was_the_best(told):
     assert "No candidate was measured faster than the default." in words_of(session, plan, None)
 
 
+def test_where_no_candidate_was_trained_with_nothing_is_claimed_about_them(told):
+    session = replace(told.session, chosen=told.session.default, duels=(), measurements=told.session.measurements[:1])
+    plan = Plan(settings=session.default, evidence=Evidence(verdict=Verdict.INCONCLUSIVE))
+    words = words_of(session, plan, None)
+    assert "no candidate was trained with" in words
+    assert "nothing beats the default" not in words
+    assert "--budget gives more time" in words_of(replace(session, failures=()), plan, None)
+
+
 def test_an_interrupted_probe_says_so(told):
     session = replace(told.session, interrupted=True)
     assert "The search was interrupted: better settings may exist." in words_of(session, told.plan, told.finding)

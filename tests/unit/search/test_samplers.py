@@ -175,12 +175,12 @@ def test_models_find_the_best_of_144_sooner_than_chance(name, most):
     needed = []
     for seed in range(3):
         study = make(name, seed=seed, space=space_of(WIDE))
-        for count in itertools.count(1):
+        needed.append(0)
+        settings = WIDE[0]
+        while taken(settings) > best:
             trial, settings = study.ask()
             study.tell(trial, taken(settings))
-            if taken(settings) == best:
-                break
-        needed.append(count)
+            needed[-1] += 1
     assert sum(needed) / 3 <= most
 
 
@@ -202,6 +202,6 @@ def test_auto_tries_all_of_few_in_order_and_models_many():
 
 
 def test_an_unknown_sampler_is_named_with_what_is_known():
-    with pytest.raises(SettingsError, match="unknown sampler 'tpa'. Did you mean 'tpe'"):
+    with pytest.raises(SettingsError, match=r"unknown sampler 'tpa'\. Did you mean 'tpe'"):
         make("tpa")
     assert set(SAMPLERS) == {"auto", *NAMES}

@@ -1,0 +1,123 @@
+"""Contenders: live rigs that take turns, their workers frozen in between."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from autotrain.engine.rig import Rig
+from autotrain.measure.burst import BurstOptions, MakeDrive, discard, run_window
+from autotrain.measure.clock import Clock
+from autotrain.measure.drive import FullDrive
+from autotrain.measure.measurement import Kind, Window
+from autotrain.settings import Settings
+from autotrain.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatOptions:
+    """How a heat is run."""
+
+    rounds: int = 8
+    """Rounds of those who stay to the end; each contender has all its turns of a round between those of the others."""
+
+    turns: int = 2
+    """Turns of each contender in a round."""
+
+    turn_s: float = 0.1
+    """Shortest turn; one step where a step takes longer."""
+
+    turn_steps: int = 4
+    """Fewest steps of a turn on a device that works asynchronously."""
+
+    warmup_s: float = 0.5
+    """Untimed seconds of each contender before the first round, at least."""
+
+    least_rounds: int = 3
+    """Rounds before somebody may be left behind."""
+
+    behind: float | None = 0.03
+    """A contender leaves when its training takes longer than the leader's by more than this share, beyond the noise;
+    None keeps all to the end."""
+
+    hopeless: float = 0.3
+    """Share by which it leaves after two rounds already."""
+
+    limit_s: float = math.inf
+    """Seconds after which no further round begins; two rounds are run in any case."""
+
+
+class Contender:
+    """One live rig of a heat, whose workers are frozen while it is not its turn.
+
+    A loader left to itself would fill its stock while others run, on their time, and then serve its own turn from it.
+    Frozen by SIGSTOP its state is the same when its turn comes again. Where workers cannot be frozen (Windows), each
+    turn first drains twice the stock instead.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        stack: ExitStack,
+        options: HeatOptions,
+        *,
+        make_drive: MakeDrive = FullDrive,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.startup_s = self.compile_s = 0.0
+        self.warmup_steps = 0
+        self._clock = clock or Clock()
+        self._options = options
+        started = self._clock.now()
+        self._rig = stack.enter_context(Rig(workload, settings))
+        with self._rig.active():
+            self._drive = make_drive(self._rig, self._clock)
+        self._loads = self._drive.kind is not Kind.COMPUTE
+        self.startup_s = self._clock.now() - started
+        least = options.turn_steps if self._drive.asynchronous else 1
+        self._window = BurstOptions(window_s=options.turn_s, window_steps=least)
+        if self._loads:
+            stack.callback(lambda: self._rig.input.loader.resume())
+
+    @property
+    def kind(self) -> Kind:
+        """What a step does."""
+        return self._drive.kind
+
+    def warm_up(self) -> None:
+        """Run untimed until the loader's stock is used up and the time is over; the first step's compiling is timed."""
+        with self._rig.active():
+            started = self._clock.now()
+            discard(self._drive, 1)
+            first_s = self._clock.now() - started
+            steps, begun = 1, self._clock.now()
+            while steps < 2 + self._drive.stock or self._clock.now() - begun < self._options.warmup_s:
+                discard(self._drive, 1)
+                steps += 1
+                if self._clock.now() - begun > 3 * self._options.warmup_s and steps > 2:
+                    break
+            usual_s = (self._clock.now() - begun) / max(1, steps - 1)
+        if self._rig.step.compiled:
+            self.compile_s = max(0.0, first_s - usual_s)
+        self.startup_s += first_s - self.compile_s
+        self.warmup_steps = steps
+        self._pause()
+
+    def turn(self) -> Window:
+        """Take a turn."""
+        frozen = self._rig.input.loader.resume() if self._loads else True
+        try:
+            with self._rig.active():
+                if not frozen and self._drive.stock:
+                    discard(self._drive, 2 * self._drive.stock)
+                return run_window(self._drive, self._window, self._clock)
+        finally:
+            self._drive.losses.clear()
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._loads:
+            self._rig.input.loader.pause()
