@@ -24,14 +24,17 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from autotrain.hardware.machine import machine_facts
+from autotrain.measure.contender import Contender, HeatOptions
 from autotrain.preparation import IMAGENET_MEAN, IMAGENET_STD
-from autotrain.search.duel import Contender, DuelOptions
 from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
 from autotrain.workload import Workload
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
+
+TURN_S = 0.25
+"""Shortest turn; one step where a step takes longer. Short turns let what disturbs the machine disturb all alike."""
 
 
 def options(question: str) -> argparse.Namespace:
@@ -132,14 +135,12 @@ class PlainScript:
                 break
         self._signal("SIGSTOP")
 
-    def turn(self, seconds: float = 1.0) -> float:
+    def turn(self, seconds: float = TURN_S) -> float:
         """Take a turn; return its images/s."""
         self._signal("SIGCONT")
-        self.step()
-        images, steps, started = 0, 0, perf_counter()
-        while steps < 2 or perf_counter() - started < seconds:
+        images, started = 0, perf_counter()
+        while not images or perf_counter() - started < seconds:
             images += self.step()
-            steps += 1
         rate = images / (perf_counter() - started)
         self._signal("SIGSTOP")
         return rate
@@ -175,9 +176,26 @@ def interleaved(
     return rows
 
 
-def rig_contender(workload: Workload, settings: Settings) -> Callable[[ExitStack], Contender]:
+class RigContender:
+    """autotrain's own loop under settings."""
+
+    def __init__(self, workload: Workload, settings: Settings, stack: ExitStack) -> None:
+        self._contender = Contender(workload, settings, stack, HeatOptions(turn_s=TURN_S, warmup_s=1.5))
+
+    def warm_up(self, seconds: float) -> None:
+        """Run untimed until the loader's stock is used up."""
+        del seconds
+        self._contender.warm_up()
+
+    def turn(self) -> float:
+        """Take a turn; return its images/s."""
+        window = self._contender.turn()
+        return window.images / window.wall_s
+
+
+def rig_contender(workload: Workload, settings: Settings) -> Callable[[ExitStack], RigContender]:
     """Return a maker of autotrain's own loop under settings."""
-    return lambda stack: Contender(workload, settings, stack, DuelOptions())
+    return lambda stack: RigContender(workload, settings, stack)
 
 
 def column(rows: Sequence[tuple[float, ...]], place: int) -> list[float]:

@@ -72,7 +72,7 @@ def workload(name: str, make: Any, folder: Path, size: int, batch: int, quick: b
         return build
 
     makers = [*(script(settings) for settings in HAND.values()), rig_contender(prepare_workload(task), chosen)]
-    rows = interleaved(makers, 6 if quick else 12)
+    rows = interleaved(makers, 20 if quick else 40)
     names = [*HAND, "autotrain"]
     rates = [summarize(column(rows, place)) for place in range(len(names))]
     hand = max(range(len(HAND)), key=lambda place: rates[place].value)

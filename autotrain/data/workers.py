@@ -21,6 +21,7 @@ from torch.utils.data._utils import signal_handling
 
 from autotrain.data.batch import Failure, HostBatch
 from autotrain.data.feed import Feed, LoaderOptions
+from autotrain.data.interrupt import uninterrupted
 from autotrain.data.reader import Reader
 from autotrain.data.samples import first_line
 from autotrain.data.stream import Ticket
@@ -58,10 +59,14 @@ class ProcessFeed(Feed):
                 timeout=options.hang_s,
                 generator=torch.Generator(),  # torch's loader would otherwise draw from the process's own
             )
-            with _ctrl_c_waits(), _fresh_start(options.pillow) if fresh else contextlib.nullcontext():
-                iterator: Any = iter(loader)
-        self._iterator = iterator
-        self.pids = tuple(worker.pid for worker in iterator._workers)
+            try:
+                with _ctrl_c_waits(), _fresh_start(options.pillow) if fresh else contextlib.nullcontext():
+                    iterator: Any = iter(loader)
+                    self._iterator = iterator
+                    self.pids = tuple(worker.pid for worker in iterator._workers)
+            except KeyboardInterrupt:  # on leaving, when all have started
+                self.close()
+                raise
 
     def next(self) -> HostBatch | Failure:
         """Return the next batch.
@@ -248,15 +253,19 @@ def _fresh_start(first_on_path: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Hold Ctrl-C back; workers started within never see it, not even before they can ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Hold Ctrl-C back; workers started within never see it, not even before they can ignore it.
+
+    The mask is for them: this process may have other threads, to which the kernel would give the signal.
+    """
+    with uninterrupted():
+        if not hasattr(signal, "pthread_sigmask"):
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tied_to() -> int | None:

@@ -31,9 +31,6 @@ __all__ = [
     "uncalibrated",
 ]
 
-SYNCHRONISES = "fp16"
-"""Precision whose loss scaler has the host wait for the device in every step."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:

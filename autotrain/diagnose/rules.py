@@ -206,10 +206,12 @@ def _cores_cause(session: Session, full: Measurement, need: Demand, finding: Fin
     if workers > session.cores:
         together = full.cpu_main_per_image_s + full.cpu_workers_per_image_s
         apart = need.compute_cpu_s + need.input_cpu_s
-        words = (
-            f"{workers} workers and the training process share {session.cores} cores; an image takes "
-            f"{together * 1e3:.2f} ms of CPU so, and {apart * 1e3:.2f} ms where loading and training run apart"
-        )
+        words = f"{workers} workers and the training process share {session.cores} cores"
+        if together > apart:
+            words += (
+                f"; an image takes {together * 1e3:.2f} ms of CPU so, and {apart * 1e3:.2f} ms where loading and "
+                "training run apart"
+            )
         return replace(finding, cause=Cause.OVERSUBSCRIBED, evidence=(*finding.evidence, words))
     if need.input_cpu_s > need.compute_cpu_s:
         return _input_cause(session, full, need, finding)

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from autotrain.knobs.compile import GRAPHS
+
 FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Variables that say where torch's compiler and Triton keep what they make."""
 
 PREFIXES = ("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_")
 """Of variables that the two set themselves."""
 
-GRAPHS = ("reduce-overhead", "max-autotune")
-"""Modes that run CUDA graphs."""
+_MODULES = ("torch._dynamo", "torch._inductor", "torch._functorch")
+"""Where the compiler's own errors come from."""
 
 
 class Compiled:
@@ -105,6 +107,14 @@ class Compiled:
         # Sizes are constants: batches are of one size, parts of a batch of two at most.
         call: Callable[[Any], Any] = torch.compile(self._function, dynamic=False, options=options)
         return call
+
+
+def failure_of_compiler(problem: Exception) -> str | None:
+    """Return what to say of an error of the compiler's own, None for any other."""
+    if not type(problem).__module__.startswith(_MODULES):
+        return None
+    line = str(problem).strip().splitlines() or [""]
+    return f"the compiler failed: {type(problem).__name__}: {line[0]}"
 
 
 def _has_workers() -> bool:

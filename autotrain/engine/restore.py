@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
 
 import torch
 
 from autotrain.data.stream import seeded
+
+PRECISIONS = (
+    ("generic", "all"),
+    ("cuda", "all"),
+    ("mkldnn", "all"),
+    *((backend, operator) for backend in ("cuda", "mkldnn") for operator in ("matmul", "conv", "rnn")),
+)
+"""Backend and operator of every precision of fp32, those that others inherit from first."""
 
 
 @contextmanager
@@ -34,22 +38,6 @@ def untouched(device: torch.device) -> Iterator[None]:
                 torch.cuda.set_rng_state(cuda, device)
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block is done; for blocks of microseconds that must not be left half-way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-        if caught and callable(before):
-            before(*caught[0])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """Backend flags of a process that decide how fast and how exactly it computes."""
@@ -60,7 +48,7 @@ class Flags:
     benchmark: bool
     deterministic: bool
     precisions: tuple[str, ...]
-    """What each backend and operator computes fp32 in, in the order of ``_precisions``."""
+    """What each backend and operator computes fp32 in, in the order of ``PRECISIONS``."""
 
 
 def read_flags() -> Flags:
@@ -70,7 +58,7 @@ def read_flags() -> Flags:
         enabled=cudnn.enabled,
         benchmark=cudnn.benchmark,
         deterministic=cudnn.deterministic,
-        precisions=tuple(holder.fp32_precision for holder in _precisions()),
+        precisions=tuple(_precision(place) for place in PRECISIONS),
     )
 
 
@@ -84,28 +72,20 @@ def write_flags(flags: Flags) -> None:
     for name in ("enabled", "benchmark", "deterministic"):
         if getattr(cudnn, name) != getattr(flags, name):
             setattr(cudnn, name, getattr(flags, name))
-    for holder, value in zip(_precisions(), flags.precisions, strict=True):
-        if holder.fp32_precision != value:
-            holder.fp32_precision = "none"
-        if holder.fp32_precision != value:
-            holder.fp32_precision = value
+    for place, value in zip(PRECISIONS, flags.precisions, strict=True):
+        if _precision(place) != value:
+            _set_precision(place, "none")
+        if _precision(place) != value:
+            _set_precision(place, value)
 
 
-def _precisions() -> tuple[Any, ...]:
-    """Return what has an ``fp32_precision``, those that others inherit from first."""
-    backends: Any = torch.backends
-    cudnn, mkldnn = backends.cudnn, backends.mkldnn
-    return (
-        backends,
-        cudnn,
-        mkldnn,
-        backends.cuda.matmul,
-        cudnn.conv,
-        cudnn.rnn,
-        mkldnn.matmul,
-        mkldnn.conv,
-        mkldnn.rnn,
-    )
+def _precision(place: tuple[str, str]) -> str:
+    return str(getattr(torch._C, "_get_fp32_precision_getter")(*place))  # noqa: B009 - unknown to stubs
+
+
+def _set_precision(place: tuple[str, str], value: str) -> None:
+    """Set what ``torch.backends`` sets; there, in 2.15, oneDNN's own sets that of all backends."""
+    getattr(torch._C, "_set_fp32_precision_setter")(*place, value)  # noqa: B009 - unknown to stubs
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 from autotrain.cache.cache import Cache
 from autotrain.data.batch import HostBatch
 from autotrain.data.caching import WarmSet, open_cache
+from autotrain.data.interrupt import uninterrupted
 from autotrain.data.loader import HANG_S, Loader, LoaderOptions
 from autotrain.data.reader import Reader
 from autotrain.data.stream import Ticket, seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
-from autotrain.engine.compiled import Compiled
+from autotrain.engine.compiled import Compiled, failure_of_compiler
 from autotrain.engine.lease import (
     ModelLease,
     OptimizerLease,
@@ -28,7 +29,7 @@ from autotrain.engine.lease import (
     restore_kernel,
     restore_strides,
 )
-from autotrain.engine.restore import seed_everything, uninterrupted, untouched
+from autotrain.engine.restore import seed_everything, untouched
 from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
 from autotrain.knobs.registry import KNOBS
@@ -273,6 +274,8 @@ class Rig:
         except RuntimeError as problem:
             if "can't allocate memory" in str(problem):
                 raise CandidateError("out of memory") from problem
+            if self.compiled and (words := failure_of_compiler(problem)):
+                raise CandidateError(words) from problem
             raise
 
     def check(self, batch: HostBatch) -> None:

@@ -65,10 +65,13 @@ def _cuda_choices(device: torch.device) -> Choices:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
+    """Turn TF32 on where it is off; what is on already stays untouched, since some of it could not be put back."""
     matmul, conv = torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv")  # noqa: B009 - unknown to stubs
-    before = matmul.fp32_precision, conv.fp32_precision
-    matmul.fp32_precision = conv.fp32_precision = "tf32"
+    changed = [(flags, flags.fp32_precision) for flags in (matmul, conv) if flags.fp32_precision != "tf32"]
+    for flags, _ in changed:
+        flags.fp32_precision = "tf32"
     try:
         yield
     finally:
-        matmul.fp32_precision, conv.fp32_precision = before
+        for flags, before in changed:
+            flags.fp32_precision = before

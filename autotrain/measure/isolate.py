@@ -6,28 +6,25 @@ import logging
 import multiprocessing.util
 import os
 import pickle
-import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from autotrain import errors
-from autotrain.cache.lock import alone, share
+from autotrain.data.interrupt import uninterrupted
 from autotrain.data.workers import _tied_to
-from autotrain.engine.restore import read_flags, uninterrupted
+from autotrain.engine.restore import read_flags
 from autotrain.errors import AutotrainError, CandidateError
 from autotrain.measure.child import Call, Done, Load, Raised, Report, State
+from autotrain.measure.folder import Folder
 from autotrain.measure.parcel import examine, main_script, stripped, write
 from autotrain.workload import Workload
 
@@ -46,11 +43,6 @@ LAST_WORDS_S = 0.5
 
 DYING_S = 5.0
 """What a child that has closed its pipe is given to come to its end, by which its exit code is its own."""
-
-PREFIX = "autotrain-child-"
-
-LONGEST = 50
-"""Characters of a folder for temporary files within which sockets of workers can have names: those end at 108."""
 
 CODE = """
 from multiprocessing.connection import Connection
@@ -177,7 +169,7 @@ class _Process:
 
     def __init__(self, environ: Mapping[str, str], *, with_main: bool) -> None:
         self.has_main = with_main
-        self._folder = _Folder()
+        self._folder = Folder()
         ours, theirs = Pipe()
         self._connection = ours
         tied = _tied_to() is not None
@@ -314,68 +306,6 @@ def _wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
     while not (met := condition()) and time.monotonic() < until:
         time.sleep(0.01)
     return met
-
-
-class _Folder:
-    """Where a child's files lie; folders that killed processes have left are removed on the way."""
-
-    def __init__(self) -> None:
-        parent = _parent()
-        _sweep(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        new = self.path / "new"
-        self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with suppress(OSError):  # a file system without locks: then nobody sweeps there
-            share(self._lock, patience_s=0.0)
-            new.rename(self.path / "lock")
-        self.output = self.path / "output"
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """Variables by which compilers and temporary files come to lie here."""
-        return {
-            **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(self.path)),
-            "TORCHINDUCTOR_CACHE_DIR": str(self.path / "inductor"),
-            "TRITON_CACHE_DIR": str(self.path / "triton"),
-        }
-
-    def last_words(self, *, crash_only: bool = False) -> str:
-        """Return where the child crashed, else the last line that it printed, as the end of a sentence."""
-        with suppress(OSError):
-            text = self.output.read_bytes()[-16384:].decode(errors="replace")
-            found = re.search(r'most recent call first\):\n  File "(.+)", line (\d+) in (\S+)', text)
-            if found is not None:
-                return f", in {found[3]} ({os.path.basename(found[1])}:{found[2]})"
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            if lines and not crash_only:
-                return f": {lines[-1][:200]}"
-        return ""
-
-    def remove(self) -> None:
-        """Remove the folder and all in it."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _parent() -> Path:
-    """Return where folders for children go: where temporary files go, but for a place with too long a name."""
-    usual, short = tempfile.gettempdir(), "/tmp"
-    return Path(short if len(usual) > LONGEST and os.access(short, os.W_OK | os.X_OK) else usual)
-
-
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{PREFIX}*"):
-        try:
-            number = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            if alone(number):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(number)
 
 
 def _state() -> State:

@@ -164,10 +164,15 @@ class Recorder:
                 costs=costs,
                 seed=self.workload.seed + self._heats,
             )
-        except CandidateError as problem:
-            for settings in wanted[1:]:
+        except CandidateError as problem:  # the child process died, and all of the heat with it
+            suspects = [entry for entry in wanted[1:] if risky(entry)] or wanted[1:]
+            for settings in suspects:
                 self.failed(settings, str(problem))
-            return []
+            left = [place for place, entry in enumerate(wanted) if entry not in suspects]
+            if len(left) < 2:
+                return []
+            costs = None if costs is None else [costs[place] for place in left]
+            return self.heat([contenders[place] for place in left], options=options, alone=alone, costs=costs)
         except HeatInterrupted as stop:
             self._taken(kind, stop.heat, expected)
             raise
@@ -189,10 +194,13 @@ class Recorder:
         """Run a heat again in pairs with the first: side by side, its contenders did not fit into memory."""
         found: list[Measurement] = []
         for place, settings in enumerate(contenders[1:], start=1):
-            if result.lanes[place].problem is None or OUT_OF_MEMORY in str(result.lanes[place].problem):
-                pair = None if costs is None else (costs[0], costs[place])
-                measured = self.heat((contenders[0], settings), options=options, alone=alone, costs=pair)
-                found += measured if not found else measured[1:]
+            problem = result.lanes[place].problem
+            if problem is not None and OUT_OF_MEMORY not in problem:
+                self.failed(result.lanes[place].settings, problem)
+                continue
+            pair = None if costs is None else (costs[0], costs[place])
+            measured = self.heat((contenders[0], settings), options=options, alone=alone, costs=pair)
+            found += measured if not found else measured[1:]
         return found
 
     def _taken(
@@ -205,7 +213,7 @@ class Recorder:
         for lane, (predicted, limit) in zip(result.lanes, expected, strict=True):
             if lane.problem is not None:
                 self.failed(lane.settings, lane.problem)
-            if not lane.windows:
+            if lane.problem is not None or not lane.windows:
                 continue
             measured = replace(
                 self._from_lane(kind, lane, result),
@@ -322,6 +330,14 @@ def value_words(name: str, value: object) -> str:
         return "no cache" if value == "none" else f"cached {'in RAM' if value == 'ram' else f'on {value}'}"
     if name == "loader":
         return f"loading {value}"
+    if name == "compile":
+        return "not compiled" if value == "none" else f"compiled{'' if value == 'default' else f' ({value})'}"
+    if name == "optimizer_kernel":
+        return f"{value} optimizer kernel"
+    if name == "cudnn_benchmark":
+        return f"{'' if value else 'no '}cuDNN benchmark"
+    if name == "micro_batches":
+        return "whole batches" if value == 1 else f"{value} micro-batches"
     if name == "resize":
         return f"{value}'s resize" if value == "torch" else "Pillow's resize"
     return str(value).replace("_", "-")

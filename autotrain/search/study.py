@@ -198,10 +198,9 @@ class Study:
     def _known(self, trial: Trial) -> str | None:
         """Return which other trial has the same settings, or None; of two that run at once the earlier one has them."""
         for other in self._study.get_trials(deepcopy=False):
-            counts = other.number < trial.number or other.state.is_finished()
-            if counts and other.number != trial.number and other.params == trial.params:
-                if RETRY not in other.user_attrs:
-                    return f"the same settings as trial {other.number}"
+            same = other.number != trial.number and other.params == trial.params and RETRY not in other.user_attrs
+            if same and (other.number < trial.number or other.state.is_finished()):
+                return f"the same settings as trial {other.number}"
         return None
 
     def _add(

@@ -13,6 +13,7 @@ from autotrain.knobs.base import Side
 from autotrain.knobs.registry import Space, canonical, illegal, key
 from autotrain.measure.heat import HeatOptions
 from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.session import Failed
 from autotrain.search.budget import Budget
 from autotrain.search.events import Event, Stage
 from autotrain.search.objective import best, candidates, cost, least_needed, predicted_s, training_s
@@ -30,6 +31,12 @@ MOST_ALONE = 9
 
 ENQUEUED = 8
 """Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
+
+POSSIBLE = 2.0
+"""Members whose predicted training takes more than this factor of the best one's are not suggested."""
+
+MOST_MEMBERS = 4000
+"""Members that are handed to the sampler at most."""
 
 ALONE = HeatOptions(rounds=4, turns=1, warmup_s=0.25, behind=0.05, hopeless=0.2)
 SCREENING = HeatOptions(rounds=5, warmup_s=0.4, hopeless=0.2)
@@ -58,7 +65,6 @@ class Tournament:
         self._space = space
         self._budget = budget
         self._tell = tell
-        self._members = set(space.members)
 
     # -- training alone -------------------------------------------------------------------------------------------
 
@@ -95,10 +101,12 @@ class Tournament:
         others: list[Settings] = []
         for parts, settings in found.items():
             changed = {name for name, value in parts if own.get(name, value) != value}
-            if not changed or self._recorder.session.find(Kind.COMPUTE, settings) is not None:
+            resident = replace(settings, workers=0)
+            known = self._recorder.session.find(Kind.COMPUTE, settings) is not None or self._failure(resident)
+            if not changed or known:
                 continue
             alone = len(changed) == 1 or changed == {"precision", "memory_format"}
-            (singles if alone else others).append(replace(settings, workers=0))
+            (singles if alone else others).append(resident)
         return singles, others
 
     # -- whole steps ----------------------------------------------------------------------------------------------
@@ -115,12 +123,11 @@ class Tournament:
         session = self._recorder.session
         for entry in candidates(session):
             study.add_known(entry.settings, training_s(session, entry), entry)
-        expected = {entry: seconds for entry in self._members if (seconds := predicted_s(session, entry)) is not None}
-        ranked = sorted(self._space.members, key=lambda entry: expected.get(entry, math.inf))
-        study.restrict(ranked, affordable=self._affordable(), expected=expected)
-        for settings in self._promising():
+        ranked = self._ranked()
+        study.restrict(list(ranked), affordable=self._affordable(), expected=ranked)
+        for settings in self._promising(list(ranked)):
             study.enqueue(settings)
-        fixed = [entry for entry in first if entry in self._members and not self._settled(entry)]
+        fixed = [entry for entry in first if entry in self._space.members and not self._settled(entry)]
         while self._budget.search_left_s > 0:
             leader = best(self._recorder.session)
             if leader is None or self._none_can_win():
@@ -135,7 +142,8 @@ class Tournament:
             for trial, settings in asked:
                 measured = self._recorder.session.find(Kind.FULL, settings)
                 if measured is None:
-                    study.fail(trial, self._recorder.session.failures[-1].reason)
+                    failure = self._failure(settings)
+                    study.fail(trial, failure.reason if failure else "its heat ended before it was measured")
                 else:
                     study.tell(trial, training_s(self._recorder.session, measured), measured)
 
@@ -152,6 +160,7 @@ class Tournament:
         measured = self._heat(close, replace(PLAY_OFF, limit_s=limit))
         stayed = [entry for entry in measured if not entry.stopped_early]
         if not stayed:
+            leader = best(self._recorder.session) or leader
             return leader.settings
         session = self._recorder.session
         least = min(training_s(session, entry) for entry in stayed)
@@ -199,33 +208,40 @@ class Tournament:
         close = [entry.settings for entry in ranked if training_s(session, entry) <= CLOSE * least]
         return list(dict.fromkeys((leader.settings, *close)))[:FINALISTS]
 
-    def _promising(self) -> list[Settings]:
-        """Return what the contention model ranks highest, to be tried first; of equals, what asks for least.
+    def _ranked(self) -> dict[Settings, float]:
+        """Return the members that may win with their predicted seconds, best first; of equals, what asks for least."""
+        session = self._recorder.session
+        expected = [(predicted_s(session, entry) or 1e9, entry) for entry in self._space.members]
+
+        def rank(pair: tuple[float, Settings]) -> tuple[float, int, int, int]:
+            seconds, settings = pair
+            few = len(settings.changes(session.default))
+            return round(math.log(seconds) / math.log(1.02)), few, settings.workers, settings.prefetch
+
+        least = min(seconds for seconds, _ in expected)
+        possible = [pair for pair in expected if pair[0] <= POSSIBLE * least or pair[0] >= 1e9]
+        return {settings: seconds for seconds, settings in sorted(possible, key=rank)[:MOST_MEMBERS]}
+
+    def _promising(self, ranked: Sequence[Settings]) -> list[Settings]:
+        """Return what is tried first.
 
         The model knows least about threads and workers that share cores, so the best with each thread count, with and
         without workers, comes before the runners-up.
         """
-        session = self._recorder.session
-
-        def rank(settings: Settings) -> tuple[float, int, int, int]:
-            seconds = predicted_s(session, settings) or 1e9
-            few = len(settings.changes(session.default))
-            return round(math.log(seconds) / math.log(1.02)), few, settings.workers, settings.prefetch
-
-        ranked = sorted((entry for entry in self._space.members if not self._settled(entry)), key=rank)
-        ways = {(entry.threads, entry.workers > 0): entry for entry in reversed(ranked)}
-        first = sorted(ways.values(), key=rank)
-        return list(dict.fromkeys((*first[:2], *ranked[:2], *first, *ranked)))[:ENQUEUED]
+        fresh = [entry for entry in ranked if not self._settled(entry)]
+        ways = {(entry.threads, entry.workers > 0): entry for entry in reversed(fresh)}
+        first = sorted(ways.values(), key=fresh.index)
+        return list(dict.fromkeys((*first[:2], *fresh[:2], *first, *fresh[:ENQUEUED])))[:ENQUEUED]
 
     def _refusal(self, settings: Settings) -> str | None:
         """Return why settings are not worth a heat, or None; what is refused is kept as not measured."""
-        if settings not in self._members:
+        if settings not in self._space.members:
             return self._illegal(settings) or "ruled out by what was measured alone"
         session = self._recorder.session
         known = session.find(Kind.FULL, settings)
         if known is not None:
             return "measured already"
-        failure = next((entry for entry in session.failures if entry.settings == settings), None)
+        failure = self._failure(settings)
         if failure is not None:
             return failure.reason
         reason = self._hopeless(settings)
@@ -253,9 +269,10 @@ class Tournament:
 
     def _settled(self, settings: Settings) -> bool:
         session = self._recorder.session
-        return session.find(Kind.FULL, settings) is not None or any(
-            entry.settings == settings for entry in session.failures
-        )
+        return session.find(Kind.FULL, settings) is not None or self._failure(settings) is not None
+
+    def _failure(self, settings: Settings) -> Failed | None:
+        return next((entry for entry in self._recorder.session.failures if entry.settings == settings), None)
 
     def _illegal(self, settings: Settings) -> str | None:
         return illegal(settings, self._recorder.workload, self._recorder.session.machine)

@@ -1,9 +1,10 @@
-"""Every knob at every value that is to be had here: a burst under it leaves no trace, nor does one that fails or is cut."""
+"""Every knob at every value that is to be had here: a burst under it leaves no trace, nor one that fails or is cut."""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -222,6 +223,9 @@ def test_a_candidate_that_fails_in_the_middle_leaves_no_trace(
     def fail() -> None:
         with pytest.raises(AutotrainError), candidate():
             run(workload, replace(Settings(), **changes))
+        for folder in (empty_home / "tmp").glob("pymp-*"):
+            assert how == "worker"  # multiprocessing's, which the killed process would have removed itself
+            shutil.rmtree(folder)
 
     workload.source.dataset.left = 6
     torch.backends.fp32_precision = "ieee"  # what reads it may not keep it as its own

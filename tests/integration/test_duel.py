@@ -1,9 +1,13 @@
 """The duel with real loader processes: turns are fair, both sides train, and nothing is left behind."""
 
+from __future__ import annotations
+
+import math
 import statistics
 import time
 from dataclasses import replace
 from multiprocessing import forkserver, resource_tracker
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -14,9 +18,10 @@ from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.measure.burst import BurstOptions, burst, run_window
 from autotrain.measure.drive import FullDrive
+from autotrain.measure.heat import HeatOptions, heat
+from autotrain.measure.measurement import Kind, Window
 from autotrain.preparation import prepare_workload
-from autotrain.search import duel as module
-from autotrain.search.duel import DuelOptions, duel, interleave
+from autotrain.search.duel import DuelOptions, all_pairs, duel, interleave
 from autotrain.settings import Settings
 from autotrain.task import Task
 
@@ -25,7 +30,8 @@ SERIAL, PARALLEL = Settings(), Settings(workers=2, prefetch=4)
 CEILING = PARALLEL.workers / SLEEP_S
 """Images/s that two workers cannot exceed for longer than their stock lasts."""
 
-SHORT = DuelOptions(turn_s=0.3, warmup_s=0.2)
+SHORT = DuelOptions(pairs=5, most_pairs=5, warmup_s=0.2)
+"""Turns of 0.1 s, as in a probe: a tenth of a second in which a stock could be served."""
 
 
 class Sleeping:
@@ -40,6 +46,12 @@ class Sleeping:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         time.sleep(self.seconds)
         return np.full((16, 16, 3), 50 + 150 * (index % 2), dtype=np.uint8), index % 2
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(monkeypatch, one_thread):
+    """What else runs on the machine does not lengthen a duel."""
+    monkeypatch.setattr("autotrain.measure.heat.DISTURBED", 2.0)
 
 
 @pytest.fixture
@@ -65,14 +77,21 @@ def wait_for(condition, seconds: float = 5.0) -> bool:
 
 
 def test_a_loader_does_not_refill_while_the_other_side_runs(make):
-    """Its stock is 256 images, as many as a turn loads: served for free, they would double the rate."""
+    """Its stock is 256 images, more than two turns load: served for free, they would multiply the rate."""
     workload = make()
     with Rig(workload, PARALLEL) as rig:
-        sustained = burst(rig, options=BurstOptions(windows=8, warmup_s=0.5)).rate
-    record = duel(workload, SERIAL, PARALLEL, options=replace(SHORT, pairs=5))
+        sustained = burst(rig, options=BurstOptions(windows=4, warmup_s=0.3)).rate
+    record = duel(workload, SERIAL, PARALLEL, options=SHORT)
     assert statistics.median(record.candidate_rates) < 1.25 * min(sustained.high, CEILING)
-    assert max(record.candidate_rates) < 1.25 * CEILING
+    assert max(record.candidate_rates) < 1.4 * CEILING
     assert max(record.baseline_rates) < 1.05 / SLEEP_S
+
+
+def test_nor_does_it_in_a_heat_of_many(make):
+    sides = (SERIAL, PARALLEL, Settings(workers=2, prefetch=8))
+    result = heat(make(), sides, options=HeatOptions(rounds=3, warmup_s=0.2, behind=None))
+    for settings in sides[1:]:
+        assert statistics.median(result.lane(settings).rates) < 1.25 * CEILING
 
 
 def stock_s(rig: Rig, *, pause: bool) -> float:
@@ -93,56 +112,95 @@ def stock_s(rig: Rig, *, pause: bool) -> float:
 def test_left_to_itself_it_would(make):
     """What the test above looks for is there to be found: a stock filled in a rest halves the time of the next turn."""
     with Rig(make(), PARALLEL) as rig:
-        left = min(stock_s(rig, pause=False) for _ in range(3))
-        frozen = min(stock_s(rig, pause=True) for _ in range(3))
+        left = min(stock_s(rig, pause=False) for _ in range(2))
+        frozen = min(stock_s(rig, pause=True) for _ in range(2))
     assert left < 0.75 * frozen
 
 
 class FakeContender:
     """A side whose turns are only written down."""
 
+    kind, startup_s, compile_s, warmup_steps = Kind.FULL, 0.0, 0.0, 1
     turns: list[Settings] = []
 
-    def __init__(self, workload, settings, stack, options) -> None:
+    def __init__(self, workload, settings, stack, options, *, make_drive, clock) -> None:
         self.settings = settings
 
-    def warm_up(self, seconds: float) -> None:
+    def warm_up(self) -> None:
         pass
 
-    def turn(self) -> float:
+    def turn(self) -> Window:
         self.turns.append(self.settings)
-        return 10.0 + self.settings.workers
+        place = self.turns.count(self.settings) - 1
+        rate = (10 + self.settings.workers) * (1 + noise_of(self.settings, place // 2))
+        return Window(steps=1, images=1000, wall_s=1000 / rate, wait_s=0.0, cpu_main_s=0.0, cpu_workers_s=0.0)
 
 
-def turns(monkeypatch, *, seed: int, contenders=(SERIAL, PARALLEL)) -> tuple[list[int], list[tuple[float, ...]]]:
-    monkeypatch.setattr(module, "Contender", FakeContender)
+NOISE = {"of the second side": 0.0}
+
+
+def noise_of(settings: Settings, pair: int) -> float:
+    """Return the share by which a side is faster or slower in a pair."""
+    return NOISE["of the second side"] * (-1) ** pair if settings.workers else 0.0
+
+
+@pytest.fixture
+def faked(monkeypatch) -> SimpleNamespace:
+    """Sides that only write down their turns, and the workload that they train."""
+    monkeypatch.setattr("autotrain.measure.heat.Contender", FakeContender)
     monkeypatch.setattr(FakeContender, "turns", [])
-    rows = interleave(None, contenders, rounds=12, options=SHORT, seed=seed)
-    return [entry.workers for entry in FakeContender.turns], rows
+    monkeypatch.setitem(NOISE, "of the second side", 0.0)
+    return SimpleNamespace(device=torch.device("cpu"))
 
 
-def test_the_order_within_a_pair_is_random_but_seeded(monkeypatch):
-    order, rows = turns(monkeypatch, seed=0)
-    assert {tuple(order[place : place + 2]) for place in range(0, 24, 2)} == {(0, 2), (2, 0)}
-    assert rows == [(10.0, 12.0)] * 12
-    assert turns(monkeypatch, seed=0)[0] == order
-    assert turns(monkeypatch, seed=1)[0] != order
+def test_the_order_within_a_pair_is_random_but_seeded(faked):
+    def order(seed):
+        FakeContender.turns.clear()
+        rows = interleave(faked, (SERIAL, PARALLEL), rounds=12, seed=seed)
+        assert rows == [(pytest.approx(10.0), pytest.approx(12.0))] * 12
+        return [entry.workers for entry in FakeContender.turns]
+
+    first = order(0)
+    assert {tuple(first[place : place + 2]) for place in range(0, 48, 2)} == {(0, 2), (2, 0)}
+    assert order(0) == first
+    assert order(1) != first
 
 
-def test_in_a_play_off_every_contender_has_one_turn_a_round(monkeypatch):
+def test_every_contender_has_as_many_turns(faked):
     contenders = (SERIAL, Settings(workers=1), PARALLEL)
-    order, rows = turns(monkeypatch, seed=5, contenders=contenders)
-    assert all(sorted(order[place : place + 3]) == [0, 1, 2] for place in range(0, 36, 3))
-    assert rows == [(10.0, 11.0, 12.0)] * 12
+    rows = interleave(faked, contenders, rounds=12, seed=5)
+    order = [entry.workers for entry in FakeContender.turns]
+    assert all(sorted(order[place : place + 3]) == [0, 1, 2] for place in range(0, 72, 3))
+    assert rows == [tuple(pytest.approx(rate) for rate in (10.0, 11.0, 12.0))] * 12
 
 
-def test_the_pairs_are_told_as_they_come(monkeypatch):
-    monkeypatch.setattr(module, "Contender", FakeContender)
+def test_the_pairs_are_told_as_they_come(faked):
     told = []
-    record = duel(None, SERIAL, PARALLEL, options=DuelOptions(pairs=3), on_pair=lambda *numbers: told.append(numbers))
-    assert told == [(1, 10.0, 12.0), (2, 10.0, 12.0), (3, 10.0, 12.0)]
-    assert (record.baseline, record.baseline_rates) == (SERIAL, (10.0,) * 3)
-    assert (record.candidate, record.candidate_rates) == (PARALLEL, (12.0,) * 3)
+    record = duel(faked, SERIAL, PARALLEL, options=DuelOptions(pairs=3, most_pairs=3), report=told.append)
+    assert told == [(pytest.approx(10.0), pytest.approx(12.0))] * 3
+    assert (record.baseline, record.baseline_rates) == (SERIAL, (pytest.approx(10.0),) * 3)
+    assert (record.candidate, record.candidate_rates) == (PARALLEL, (pytest.approx(12.0),) * 3)
+
+
+@pytest.mark.parametrize(("noise", "pairs"), [(0.0, 10), (0.05, 31), (0.5, 40)])
+def test_a_noisy_duel_has_a_second_stage_but_not_without_end(faked, noise, pairs):
+    NOISE["of the second side"] = noise
+    told = []
+    record = duel(faked, SERIAL, PARALLEL, options=DuelOptions(most_pairs=40), report=told.append)
+    assert len(record.baseline_rates) == len(record.candidate_rates) == len(told) == pairs
+    if noise == 0.05:
+        ratio = record.comparison.ratio
+        half_width = math.sqrt(ratio.high / ratio.low) - 1
+        assert 0.7 * DuelOptions().half_width < half_width <= DuelOptions().half_width
+
+
+def test_the_second_stage_is_as_long_as_the_noise_asks_for():
+    options = DuelOptions(pairs=4, most_pairs=50)
+    quiet, noisy = ([100.0 * (1 + noise * (-1) ** pair) for pair in range(4)] for noise in (0.001, 0.02))
+    assert all_pairs([100.0] * 4, quiet, options) == 4
+    assert 4 < all_pairs([100.0] * 4, noisy, options) < 50
+    assert all_pairs([100.0] * 4, noisy, options) == all_pairs([50.0] * 4, noisy, options), "whatever the gain"
+    assert all_pairs([100.0] * 4, [10.0, 200.0, 30.0, 80.0], options) == 50
 
 
 def test_both_sides_train_and_the_users_model_stays_as_it_was(make, monkeypatch):
@@ -157,7 +215,7 @@ def test_both_sides_train_and_the_users_model_stays_as_it_was(make, monkeypatch)
     monkeypatch.setattr(FullDrive, "step", listening)
     workload = make(seconds=0.0, batch_size=16)
     before = {name: value.clone() for name, value in workload.model.state_dict().items()}
-    duel(workload, SERIAL, Settings(workers=1), options=DuelOptions(pairs=3, turn_s=0.15, warmup_s=0.1))
+    duel(workload, SERIAL, Settings(workers=1), options=DuelOptions(pairs=3, most_pairs=3, turn_s=0.1, warmup_s=0.1))
     for own in losses.values():
         assert torch.stack(own[-5:]).mean() < 0.7 * torch.stack(own[:3]).mean()
     assert len(losses) == 2
@@ -177,7 +235,7 @@ def test_the_workers_of_the_resting_side_are_stopped(make, monkeypatch):
     def _stopped() -> int:
         return sum(entry.status() == psutil.STATUS_STOPPED for entry in children())
 
-    monkeypatch.setattr(module, "run_window", looking)
+    monkeypatch.setattr("autotrain.measure.contender.run_window", looking)
     sides = (Settings(workers=2), Settings(workers=2, prefetch=1))
     at_rest = []
     interleave(
@@ -185,33 +243,39 @@ def test_the_workers_of_the_resting_side_are_stopped(make, monkeypatch):
         sides,
         rounds=2,
         options=DuelOptions(turn_s=0.05, warmup_s=0.05),
-        on_round=lambda number, rates: at_rest.append(wait_for(lambda: _stopped() == 4)),
+        on_round=lambda rates: at_rest.append(wait_for(lambda: _stopped() == 4)),
     )
     assert set(stopped) == {2}
     assert at_rest == [True, True]
     assert children() == []
 
 
-@pytest.mark.parametrize("problem", [CandidateError("out of memory"), RuntimeError("a kernel"), KeyboardInterrupt()])
-def test_when_a_turn_raises_no_process_is_left(make, monkeypatch, problem):
+@pytest.mark.parametrize(
+    ("problem", "kind", "words"),
+    [
+        (CandidateError("out of memory"), CandidateError, "out of memory"),
+        (RuntimeError("a kernel\nmore lines"), CandidateError, "^a kernel$"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+@pytest.mark.parametrize("turn", [1, 3, 8])
+def test_when_a_turn_raises_no_process_is_left_and_there_is_no_record(make, monkeypatch, turn, problem, kind, words):
     calls = []
 
     def failing(*arguments):
         calls.append(len(children()))
-        if len(calls) == 3:
+        if len(calls) == turn:
             raise problem
         return run_window(*arguments)
 
-    monkeypatch.setattr(module, "run_window", failing)
+    monkeypatch.setattr("autotrain.measure.contender.run_window", failing)
     workload = make(seconds=0.0)
-    with pytest.raises(type(problem)):
-        duel(
-            workload,
-            Settings(workers=1),
-            Settings(workers=2),
-            options=DuelOptions(pairs=4, turn_s=0.02, warmup_s=0.05),
-        )
-    assert calls[-1] == 3
+    sides, told = (Settings(workers=1), Settings(workers=2)), []
+    options = DuelOptions(pairs=4, most_pairs=40, turn_s=0.02, warmup_s=0.05)
+    with pytest.raises(kind, match=words):
+        duel(workload, *sides, options=options, report=told.append)
+    assert set(calls[:turn]) == {3}
+    assert len(calls) <= 2 * turn + 12, "the other side does not run to the end alone"
     assert wait_for(lambda: children() == [])
     assert workload.model.training
 
@@ -226,6 +290,7 @@ def test_when_the_second_side_cannot_be_built_the_first_ones_workers_end(make, m
         build(rig)
 
     monkeypatch.setattr(Rig, "_build_compute", failing)
-    with pytest.raises(CandidateError):
-        duel(make(seconds=0.0), Settings(workers=1), Settings(workers=2), options=DuelOptions(warmup_s=0.05))
+    options = DuelOptions(turn_s=0.02, warmup_s=0.05)
+    with pytest.raises(CandidateError, match="out of memory"):
+        duel(make(seconds=0.0), Settings(workers=1), Settings(workers=2), options=options)
     assert wait_for(lambda: children() == [])

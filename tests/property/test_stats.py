@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autotrain.stats.compare import Verdict, compare
+from autotrain.stats.compare import Verdict, compare, pairs_needed
 from autotrain.stats.summary import block_length, ratio_of_rates, summarize, summarize_rate
 from autotrain.stats.warmup import is_stationary, steady_start
 
@@ -43,6 +43,34 @@ def test_a_gain_of_a_third_is_found():
     rng = np.random.default_rng(0)
     verdicts = [compare(*paired(rng, 8, 1.33)).verdict for _ in range(200)]
     assert verdicts.count(Verdict.FASTER) >= 195
+
+
+def two_stages(rng, ratio, *, noise, first=10, most=120):
+    """A duel as it is run: a first stage, whose noise says how long the whole is."""
+    baseline, candidate = paired(rng, most, ratio, noise=noise)
+    wanted = pairs_needed(baseline[:first], candidate[:first], half_width=0.022)
+    pairs = min(most, wanted)
+    return pairs, compare(baseline[:pairs], candidate[:pairs])
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.03, 0.06])
+def test_a_length_chosen_by_the_noise_alone_keeps_what_the_interval_promises(noise):
+    rng, runs = np.random.default_rng(7), 2500
+    found = [two_stages(rng, 1.02, noise=noise) for _ in range(runs)]
+    covered = sum(comparison.ratio.low <= 1.02 <= comparison.ratio.high for _, comparison in found) / runs
+    assert 0.93 <= covered <= 0.98
+    lengths = [pairs for pairs, _ in found]
+    assert min(lengths) >= 10
+    if noise > 0.01:
+        reach = np.median([np.sqrt(entry.ratio.high / entry.ratio.low) - 1 for pairs, entry in found if pairs < 120])
+        assert reach <= 0.022, "it was to be that narrow"
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.05])
+def test_a_length_chosen_by_the_noise_alone_does_not_raise_the_false_gains(noise):
+    rng, runs = np.random.default_rng(8), 2500
+    found = [two_stages(rng, 1.01, noise=noise)[1].verdict for _ in range(runs)]  # not one that is worth having
+    assert found.count(Verdict.FASTER) <= 0.035 * runs  # 2.5% and three standard errors
 
 
 @given(PAIRS, SCALES, SCALES)

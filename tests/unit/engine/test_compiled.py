@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from autotrain.engine.compiled import Compiled
 from autotrain.engine.rig import Rig
 from autotrain.engine.step import Step
-from autotrain.errors import SettingsError
+from autotrain.errors import CandidateError, SettingsError
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.compile import _no_headers
 from autotrain.knobs.registry import knob, legal_space
@@ -160,3 +161,18 @@ def test_graphs_take_no_micro_batches() -> None:
     reason = knob("compile").legal(settings, workload_of(small()), MACHINE)
     assert reason is not None
     assert "gradients" in reason
+
+
+def test_a_compiler_that_fails_is_a_failed_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Compiled, images: torch.Tensor) -> torch.Tensor:
+        error = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+        raise error("CppCompileError: C++ compile error\n\ncommand: g++")
+
+    monkeypatch.setattr(Compiled, "__call__", broken)
+    model = small()
+    before = picture(model)
+    with pytest.raises(
+        CandidateError, match=r"the compiler failed: InductorError: CppCompileError: C\+\+ compile error$"
+    ):
+        train(workload_of(model), Settings(compile="default"))
+    assert picture(model) == before

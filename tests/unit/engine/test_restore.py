@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from autotrain.engine.restore import uninterrupted
+from autotrain.data.interrupt import uninterrupted
 
 
 def test_an_interrupt_waits_until_the_block_is_done() -> None:

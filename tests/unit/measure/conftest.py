@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,14 +30,38 @@ class FakeClock(Clock):
         return self.workers
 
 
+class FakeLoader:
+    """Writes down when it is frozen; ``freezes`` says whether it can be."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.freezes = True
+
+    def pause(self) -> bool:
+        self.calls.append("pause")
+        return self.freezes
+
+    def resume(self) -> bool:
+        self.calls.append("resume")
+        return self.freezes
+
+
 class FakeRig:
     """What a burst asks of a rig."""
 
     def __init__(self, device: str) -> None:
+        self.input = SimpleNamespace(loader=FakeLoader())
         self.device = torch.device(device)
         self.settings = Settings(workers=3)
         self.startup_s = 0.5
+        self.step = SimpleNamespace(compiled=False)
         self.is_active = False
+
+    def __enter__(self) -> "FakeRig":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.input.loader.calls.append("close")
 
     @contextmanager
     def active(self) -> Iterator[None]:

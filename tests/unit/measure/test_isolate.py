@@ -20,6 +20,7 @@ from autotrain.data.caching import WarmSets
 from autotrain.errors import CandidateError
 from autotrain.measure import isolate
 from autotrain.measure.child import Done, Report, load
+from autotrain.measure.folder import Folder
 from autotrain.measure.isolate import Child, why_not
 from autotrain.measure.parcel import ChildSets, main_problem, stripped, write
 from autotrain.preparation import prepare_workload
@@ -126,12 +127,12 @@ def test_ctrl_c_of_the_terminal_is_not_for_the_child(acts: Any, workload: Worklo
 
 
 def test_folders_that_a_killed_process_left_are_removed_by_the_next(empty_home: Path) -> None:
-    left = isolate._Folder()
+    left = Folder()
     (left.path / "inductor").mkdir()
-    live = isolate._Folder()
+    live = Folder()
     assert left.path.exists()
     os.close(left._lock)  # as the kernel does when the process is killed
-    isolate._Folder().remove()
+    Folder().remove()
     assert [entry.name for entry in (empty_home / "tmp").iterdir()] == [live.path.name]
     live.remove()
 

@@ -19,11 +19,14 @@ from autotrain.data.stages import Stage
 from autotrain.data.stream import Ticket
 from autotrain.engine.rig import make_reader
 from autotrain.errors import DataError
+from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.registry import default_settings
 from autotrain.measure import profile as module
 from autotrain.measure.clock import Clock
 from autotrain.measure.profile import StageProfile, StageTime, Stopwatch, profile, step_growth
+from autotrain.measure.session import Session
 from autotrain.preparation import prepare_workload
+from autotrain.search.job import job_facts
 from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.workload import Workload
@@ -189,7 +192,7 @@ def test_under_a_stopwatch_a_dataset_with_transforms_gives_the_same(tiny_model: 
 
 
 def test_growth_is_measured_for_short_steps_and_counts_operators(tiny_model: Any) -> None:
-    images = torch.randint(0, 256, (32, 3, 8, 8), dtype=torch.uint8)
+    images = torch.arange(32 * 3 * 8 * 8).remainder(251).byte().reshape(32, 3, 8, 8)
     workload = prepared(tiny_model(), (images, torch.arange(32) % 3))
     made = profiled(workload)
     assert made.step_growth is not None
@@ -216,3 +219,14 @@ def test_a_batch_that_cannot_be_doubled_has_no_growth(tiny_model: Any) -> None:
 def test_a_profile_survives_json(tiny_model: Any) -> None:
     made = replace(profiled(prepared(tiny_model(), Slept())), step_s=0.1, step_growth=1.5, operators=7)
     assert StageProfile.from_dict(json.loads(json.dumps(asdict(made)))) == made
+
+
+def test_a_session_keeps_its_profile_and_older_files_load_without(tiny_model: Any) -> None:
+    workload = prepared(tiny_model(), Slept())
+    machine = machine_facts()
+    session = Session(machine=machine, job=job_facts(workload, machine), default=Settings(), cores=2)
+    kept = replace(session, profile=profiled(workload))
+    assert Session.from_json(kept.to_json()) == kept
+    older = json.loads(session.to_json())
+    del older["profile"]
+    assert Session.from_json(json.dumps(older)) == session

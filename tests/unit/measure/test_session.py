@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from autotrain.errors import PlanError
 from autotrain.hardware.machine import machine_facts
 from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import DuelRecord, Failed, Guard, Job, LargestBatch, Session
+from autotrain.measure.session import Attribution, DuelRecord, Failed, Guard, Job, LargestBatch, PolicyCost, Session
 from autotrain.settings import Settings
+from autotrain.stats.summary import Estimate
 
 SECONDS = st.floats(min_value=0, max_value=1e6)
 COUNTS = st.integers(min_value=0, max_value=2**40)
@@ -44,6 +45,14 @@ MEASUREMENTS = st.builds(
     peak_bytes=st.none() | COUNTS,
     other_cpu_share=st.none() | st.floats(0, 1),
     stopped_early=st.booleans(),
+    gpu_throttled=st.lists(st.sampled_from(("power", "heat")), max_size=2).map(tuple),
+    compile_s=SECONDS,
+    page_cache=st.sampled_from(("", "warm", "fresh")),
+    repeats=COUNTS,
+    predicted=st.none() | SECONDS,
+    bound=st.none() | SECONDS,
+    heat=st.none() | COUNTS,
+    scale=st.floats(min_value=0.1, max_value=10),
 )
 
 JOB = Job(
@@ -83,7 +92,14 @@ def full_session() -> Session:
         chosen=BF16,
         duels=(DuelRecord(baseline=FP32, candidate=BF16, baseline_rates=(1.0, 2.0), candidate_rates=(3.0, 4.0)),),
         guards=(Guard(settings=BF16, candidate=(2.0, 1.0), references=((2.0, 1.0), (2.1, 1.1)), problem="worse"),),
-        policies=(("none", "worker", 100.0), ("crop", "device", 90.0)),
+        attributions=(
+            Attribution(setting="precision", value="bf16", within=Estimate(value=1.2, low=1.1, high=1.3, n=8)),
+            Attribution(setting="pinning", value=True),
+        ),
+        policies=(
+            PolicyCost(policy="none", placement="worker", rate=100.0, low=100.0, high=100.0, measured=True),
+            PolicyCost(policy="crop", placement="device", rate=90.0, low=88.0, high=92.0, measured=False),
+        ),
         largest_batch=LargestBatch(batch_size=64, images_per_s=9.0, reference_per_s=8.0, limit="memory", estimate=90),
         cold_bytes_per_s=1e8,
         seconds=12.5,
@@ -178,3 +194,16 @@ def test_a_duel_of_too_few_pairs_has_no_verdict():
     assert record(3).comparison is not None
     assert replace(session(), duels=(record(2), record(5))).final_ratio.value == pytest.approx(1.49, rel=0.01)
     assert session().final_ratio is None
+
+
+def test_a_session_of_an_earlier_version_is_read():
+    """It has no attributions, and policies without intervals; a measurement in it was of no heat."""
+    values = json.loads(full_session().to_json())
+    del values["attributions"], values["profile"]
+    values["policies"] = [["crop", "device", 90.0]]
+    for name in ("scale", "heat", "repeats", "predicted", "bound", "page_cache", "compile_s"):
+        del values["measurements"][0][name]
+    read = Session.from_json(json.dumps(values))
+    assert read.attributions == ()
+    assert [(entry.policy, entry.low, entry.rate, entry.high) for entry in read.policies] == [("crop", 90.0, 90.0, 90.0)]
+    assert read.measurements == full_session().measurements

@@ -4,7 +4,15 @@ import pytest
 
 from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
-from autotrain.search.budget import DUEL_SHARE, Budget, parse_budget
+from autotrain.search.budget import (
+    ATTRIBUTION_END,
+    DUEL_END,
+    LEAST_S,
+    PLAY_OFF_END,
+    SEARCH_END,
+    Budget,
+    parse_budget,
+)
 
 
 class FakeClock(Clock):
@@ -32,7 +40,7 @@ def test_anything_else_is_refused_with_a_word_about_the_budget(text):
 @pytest.mark.parametrize(
     ("training_s", "step_s", "total_s"),
     [
-        (60, 0.01, 75),  # a short training: the least
+        (60, 0.01, LEAST_S),  # a short training: the least
         (10_000, 0.01, 100),  # 1% of it
         (1_000_000, 0.01, 300),  # a week: the most
         (60, 2.0, 160),  # slow steps need more time
@@ -48,14 +56,28 @@ def test_the_automatic_budget_is_small_against_the_training(training_s, step_s, 
 def test_a_given_budget_stays():
     budget = Budget(20.0, FakeClock())
     budget.plan(1_000_000, 10.0)
+    budget.extend(90.0)
     assert budget.total_s == 20.0
 
 
-def test_time_passes_by_the_clock_and_some_is_kept_for_the_duel():
+def test_an_automatic_budget_can_be_lengthened():
+    budget = Budget(None, FakeClock())
+    budget.plan(10_000, 0.01)
+    budget.extend(90.0)
+    assert budget.total_s == pytest.approx(190)
+
+
+def test_time_passes_by_the_clock_and_some_is_kept_for_the_proof():
     clock = FakeClock()
     budget = Budget(100.0, clock)
     assert budget.left_s == 100.0
     clock.time += 30
     assert budget.spent_s == pytest.approx(30)
     assert budget.left_s == pytest.approx(70)
-    assert budget.search_left_s == pytest.approx(100 * (1 - DUEL_SHARE) - 30)
+    assert budget.search_left_s == pytest.approx(100 * SEARCH_END - 30)
+    assert budget.left_until(DUEL_END) == pytest.approx(100 * DUEL_END - 30)
+
+
+def test_the_parts_follow_each_other():
+    ends = (0.0, SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END, 1.0)
+    assert list(ends) == sorted(set(ends))

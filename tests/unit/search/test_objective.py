@@ -6,7 +6,7 @@ import pytest
 
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Failed, Guard
-from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, least_needed, training_s
+from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, cost, least_needed, predicted_s, training_s
 from autotrain.settings import Settings
 
 DEFAULT = Settings()
@@ -47,6 +47,36 @@ def test_what_a_cache_costs_counts_when_others_are_ruled_out(make_session, measu
     plain, kept = (made.find(Kind.FULL, settings) for settings in (DEFAULT, cached))
     assert least_needed(made, plain) == pytest.approx(plain.rate.low)
     assert least_needed(made, kept) == pytest.approx(640 / 1.9 * kept.rate.low / kept.rate.value, rel=0.01)
+
+
+def test_compiling_counts_once(make_session, measure):
+    made = make_session()
+    plain, compiled = (measure(DEFAULT, 64.0, startup_s=1.0, compile_s=seconds) for seconds in (0.0, 30.0))
+    assert training_s(made, compiled) - training_s(made, plain) == pytest.approx(30.0)
+
+
+def test_a_heat_compares_by_the_same_cost(make_session, measure):
+    """But for the start-up, which is not known before it."""
+    cached = replace(DEFAULT, cache="ram")
+    made = make_session(measure(DEFAULT, 64.0, startup_s=0.0), measure(cached, 640.0, startup_s=0.0))
+    for settings in (DEFAULT, cached):
+        burst = made.find(Kind.FULL, settings)
+        assert cost(made, settings).seconds(burst.rate.value) == pytest.approx(training_s(made, burst))
+
+
+def test_a_training_of_one_epoch_only_fills_the_cache(make_session, measure):
+    made = make_session(measure(DEFAULT, 64.0, startup_s=0.0))
+    once = replace(made, job=replace(made.job, planned_images=64))
+    filling = cost(once, replace(DEFAULT, cache="ram"))
+    assert filling.seconds(640.0) == pytest.approx(64 / 64, rel=0.01)
+
+
+def test_what_nobody_knows_is_not_predicted(make_session, measure):
+    made = make_session(measure(DEFAULT, 64.0))
+    assert predicted_s(made, BOTH) is None
+    parts = measure(DEFAULT, 100.0, kind=Kind.COMPUTE), measure(DEFAULT, 100.0, kind=Kind.INPUT)
+    known = make_session(*parts)
+    assert predicted_s(known, DEFAULT) == pytest.approx(known.job.planned_images / 50.0, rel=0.01)
 
 
 def test_of_equals_the_one_with_the_fewest_changes_is_best(make_session, measure):

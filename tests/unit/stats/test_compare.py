@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from autotrain.stats.compare import Verdict, compare
+from autotrain.stats.compare import Verdict, compare, pairs_needed
 
 BASELINE = [100.0, 103.0, 97.0, 101.0, 99.0, 100.0]
 
@@ -62,3 +62,54 @@ def test_a_slow_minute_of_the_machine_cancels():
 def test_bad_input_is_refused(baseline, candidate, options, message):
     with pytest.raises(ValueError, match=message):
         compare(baseline, candidate, **options)
+
+
+def alternating(spread, pairs=8):
+    """Return two sides whose pairs differ by a factor of ``exp(+-spread)`` in turn."""
+    return [100.0] * pairs, [130.0 * math.exp(spread * (-1) ** place) for place in range(pairs)]
+
+
+@pytest.mark.parametrize(("spread", "half_width"), [(0.05, 0.022), (0.02, 0.01), (0.1, 0.03)])
+def test_so_many_pairs_are_needed_as_make_the_interval_that_narrow(spread, half_width):
+    first = alternating(spread)
+    needed = pairs_needed(*first, half_width=half_width)
+    logs = [math.log(second / one) for one, second in zip(*first, strict=True)]
+    reach = stats.t.ppf(0.975, len(logs) - 1) * stats.tstd(logs)
+    assert reach / math.sqrt(needed) <= math.log1p(half_width) < reach / math.sqrt(needed - 1)
+
+
+def test_it_is_never_fewer_than_the_first_stage():
+    assert pairs_needed(*alternating(0.001), half_width=0.022) == 8
+    assert pairs_needed(BASELINE, BASELINE, half_width=0.022) == 6
+
+
+def test_twice_the_noise_or_half_the_width_wants_four_times_the_pairs():
+    once = pairs_needed(*alternating(0.05), half_width=math.expm1(0.02))
+    assert pairs_needed(*alternating(0.1), half_width=math.expm1(0.02)) == pytest.approx(4 * once, abs=4)
+    assert pairs_needed(*alternating(0.05), half_width=math.expm1(0.01)) == pytest.approx(4 * once, abs=4)
+
+
+def test_it_does_not_look_at_the_gain():
+    """Or a duel could go on until it wins."""
+    baseline, candidate = alternating(0.05)
+    counts = {pairs_needed(baseline, [gain * rate for rate in candidate], half_width=0.022) for gain in (0.5, 1.0, 2.0)}
+    assert len(counts) == 1
+
+
+def test_more_confidence_wants_more_pairs():
+    sides = alternating(0.05)
+    assert pairs_needed(*sides, half_width=0.022, confidence=0.99) > pairs_needed(*sides, half_width=0.022)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "options", "message"),
+    [
+        ([1, 2, 3], [1, 2], {}, "3 baseline rates but 2"),
+        ([1, 2], [1, 2], {}, "2 pairs"),
+        ([1, 2, 0], [1, 2, 3], {}, "positive"),
+        ([1, 2, 3], [1, 2, 3], {"confidence": 0.0}, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_compared_cannot_be_planned(baseline, candidate, options, message):
+    with pytest.raises(ValueError, match=message):
+        pairs_needed(baseline, candidate, half_width=0.022, **options)
