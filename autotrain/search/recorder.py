@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 REPEATS = 2
 """How often a disturbed burst is measured again."""
 
-PATIENCE = 4
+PATIENCE = 2
 """Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
 
 OUT_OF_MEMORY = "out of memory"
@@ -330,6 +330,8 @@ def value_words(name: str, value: object) -> str:
         return "no cache" if value == "none" else f"cached {'in RAM' if value == 'ram' else f'on {value}'}"
     if name == "loader":
         return f"loading {value}"
+    if name == "augmentation" and value == "none":
+        return "no augmentation"
     if name == "compile":
         return "not compiled" if value == "none" else f"compiled{'' if value == 'default' else f' ({value})'}"
     if name == "optimizer_kernel":

@@ -14,7 +14,7 @@ from autotrain.knobs.registry import Space, canonical, illegal, key
 from autotrain.measure.heat import HeatOptions
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed
-from autotrain.search.budget import Budget
+from autotrain.search.budget import SEARCH_END, Budget
 from autotrain.search.events import Event, Stage
 from autotrain.search.objective import best, candidates, cost, least_needed, predicted_s, training_s
 from autotrain.search.recorder import Recorder
@@ -32,8 +32,14 @@ MOST_ALONE = 9
 ENQUEUED = 8
 """Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
 
+LATEST_START = 0.75
+"""Part of the budget after which not even the first heat begins."""
+
 POSSIBLE = 2.0
 """Members whose predicted training takes more than this factor of the best one's are not suggested."""
+
+UNKNOWN_S = 1e9
+"""Seconds of a training of which nothing is known: more than any."""
 
 MOST_MEMBERS = 4000
 """Members that are handed to the sampler at most."""
@@ -124,11 +130,14 @@ class Tournament:
         for entry in candidates(session):
             study.add_known(entry.settings, training_s(session, entry), entry)
         ranked = self._ranked()
-        study.restrict(list(ranked), affordable=self._affordable(), expected=ranked)
+        expected = {settings: seconds for settings, seconds in ranked.items() if seconds < UNKNOWN_S}
+        study.restrict(list(ranked), affordable=self._affordable(), expected=expected)
         for settings in self._promising(list(ranked)):
             study.enqueue(settings)
         fixed = [entry for entry in first if entry in self._space.members and not self._settled(entry)]
-        while self._budget.search_left_s > 0:
+        end = LATEST_START  # one heat is run even where all before took longer than it should
+        while self._budget.left_until(end) > 0:
+            end = SEARCH_END
             leader = best(self._recorder.session)
             if leader is None or self._none_can_win():
                 return
@@ -137,8 +146,12 @@ class Tournament:
             if not wanted and not fixed:
                 return
             contenders = list(dict.fromkeys((leader.settings, *fixed, *wanted)))
-            fixed = []
             self._heat(contenders, SCREENING)
+            for settings in fixed:
+                measured = self._recorder.session.find(Kind.FULL, settings)
+                if measured is not None and settings not in wanted:
+                    study.add_known(settings, training_s(self._recorder.session, measured), measured)
+            fixed = []
             for trial, settings in asked:
                 measured = self._recorder.session.find(Kind.FULL, settings)
                 if measured is None:
@@ -211,7 +224,7 @@ class Tournament:
     def _ranked(self) -> dict[Settings, float]:
         """Return the members that may win with their predicted seconds, best first; of equals, what asks for least."""
         session = self._recorder.session
-        expected = [(predicted_s(session, entry) or 1e9, entry) for entry in self._space.members]
+        expected = [(predicted_s(session, entry) or UNKNOWN_S, entry) for entry in self._space.members]
 
         def rank(pair: tuple[float, Settings]) -> tuple[float, int, int, int]:
             seconds, settings = pair
@@ -219,7 +232,7 @@ class Tournament:
             return round(math.log(seconds) / math.log(1.02)), few, settings.workers, settings.prefetch
 
         least = min(seconds for seconds, _ in expected)
-        possible = [pair for pair in expected if pair[0] <= POSSIBLE * least or pair[0] >= 1e9]
+        possible = [pair for pair in expected if pair[0] <= POSSIBLE * least or pair[0] >= UNKNOWN_S]
         return {settings: seconds for seconds, settings in sorted(possible, key=rank)[:MOST_MEMBERS]}
 
     def _promising(self, ranked: Sequence[Settings]) -> list[Settings]:
