@@ -83,7 +83,7 @@ def probe(
     allow: str = "numerics",
     fix: Mapping[str, Value] | None = None,
     study: Path | str | None = None,
-    sampler: str = "auto",
+    optuna_sampler: str = "auto",
     compile: str = "auto",
     isolate: bool = False,
     progress: bool = True,
@@ -102,7 +102,7 @@ def probe(
             keeps the model's input and arithmetic bit for bit.
         fix: settings that stay at a value, such as ``{"precision": "fp32"}``.
         study: file that keeps the Optuna study, which a later probe goes on with.
-        sampler: what suggests candidates: auto, tpe, gp, random or exhaustive.
+        optuna_sampler: what suggests candidates: auto, tpe, gp, linear, random or exhaustive.
         compile: when to try torch.compile: auto (for trainings of half an hour and more), on or off.
         isolate: run every measurement in a child process, not only those that may kill theirs.
         progress: whether to tell on the terminal what happens.
@@ -113,7 +113,7 @@ def probe(
         AutotrainError: the task does not work as given; the message says what to do.
     """
     task = _task(model, dataset, task_options)
-    options = _options(budget, allow, fix, study, sampler=sampler, compile=compile, isolate=isolate)
+    options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
     workload, machine = _prepared(task)
     return _probe(workload, machine, options, progress=progress, observer=observer)
 
@@ -127,7 +127,7 @@ def fit(
     allow: str = "numerics",
     fix: Mapping[str, Value] | None = None,
     study: Path | str | None = None,
-    sampler: str = "auto",
+    optuna_sampler: str = "auto",
     compile: str = "auto",
     isolate: bool = False,
     clip_norm: float | None = None,
@@ -146,7 +146,7 @@ def fit(
         allow: as for ``probe``.
         fix: as for ``probe``.
         study: as for ``probe``.
-        sampler: as for ``probe``.
+        optuna_sampler: as for ``probe``.
         compile: as for ``probe``.
         isolate: as for ``probe``.
         clip_norm: largest norm of the gradient.
@@ -160,7 +160,7 @@ def fit(
     """
     task = _task(model, dataset, task_options)
     given = Plan.load(plan) if isinstance(plan, str | Path) else plan
-    options = _options(budget, allow, fix, study, sampler=sampler, compile=compile, isolate=isolate)
+    options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
     workload, machine = _prepared(task if given is None else _with_policy(task, given))
     session = None
     if given is None:
@@ -194,7 +194,7 @@ def _options(
     if compile not in COMPILE:
         raise SettingsError(unknown("value of compile", compile, COMPILE))
     if sampler not in SAMPLERS:
-        raise SettingsError(unknown("sampler", sampler, SAMPLERS))
+        raise SettingsError(unknown("optuna_sampler", sampler, SAMPLERS))
     return ProbeOptions(
         budget_s=parse_budget(budget),
         allow=_effect(allow),

@@ -76,7 +76,7 @@ def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
             allow=options.allow.value,
             fix=options.fixed(),
             study=options.study,
-            sampler=options.sampler.value,
+            optuna_sampler=options.sampler.value,
             compile=options.compile.value,
             isolate=options.isolate,
             progress=False,

@@ -7,6 +7,7 @@ explain what was measured (MacKay, Information theory, inference, and learning a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,8 @@ class Prior:
         rng = np.random.default_rng(seed)
 
         def spread(ends: tuple[float, float], *shape: int) -> Array:
-            return np.exp(rng.uniform(*np.log(ends), shape))
+            low, high = (math.log(end) for end in ends)
+            return np.asarray(np.exp(rng.uniform(low, high, shape)))
 
         return cls(
             effects=spread(EFFECT_SD, PRIOR_DRAWS, knobs) ** 2,

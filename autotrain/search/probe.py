@@ -269,11 +269,10 @@ class Prober:
         if training_first:
             self._ceilings(1.3 * CEILINGS_SHARE)
         self._narrow()
-        if len(self.space.members) < 2:
-            return
-        self._ceilings(CEILINGS_SHARE)
         tournament = self._tournament()
-        tournament.search(self.study, (self._usual(),))
+        if len(self.space.members) > 1:
+            self._ceilings(CEILINGS_SHARE)
+            tournament.search(self.study, (self._usual(),))
         if self._compiles():
             tournament.compiled()
 

@@ -241,7 +241,7 @@ STRATEGIES: tuple[type[MemberSampler], ...] = (Tpe, Gp, Linear, Random, Exhausti
 AUTO = "auto"
 """Exhaustive where all members can be measured, the default sampler otherwise."""
 
-DEFAULT = Tpe.name
+DEFAULT = Linear.name
 
 SAMPLERS: tuple[str, ...] = (AUTO, *(entry.name for entry in STRATEGIES))
 """The names that people may give."""

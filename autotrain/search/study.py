@@ -150,8 +150,7 @@ class Study:
                 batch.append((trial, settings))
             elif known:
                 # Samplers learn from pruned trials, that they were bad, and not from failed ones.
-                trial.set_user_attr(RETRY, True)
-                self.fail(trial, known)
+                self.fail(trial, known, retry=True)
             else:
                 self.prune(trial, reason)
         return batch
@@ -169,9 +168,11 @@ class Study:
         with _quiet():
             self._study.tell(trial, state=TrialState.PRUNED)
 
-    def fail(self, trial: Trial, reason: str) -> None:
-        """Report that a trial failed."""
+    def fail(self, trial: Trial, reason: str, *, retry: bool = False) -> None:
+        """Report that a trial failed; its settings are not suggested again, but for ``retry``."""
         trial.set_user_attr(REASON, reason)
+        if retry:
+            trial.set_user_attr(RETRY, True)
         with _quiet():
             self._study.tell(trial, state=TrialState.FAIL)
 

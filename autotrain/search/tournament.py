@@ -156,7 +156,8 @@ class Tournament:
                 measured = self._recorder.session.find(Kind.FULL, settings)
                 if measured is None:
                     failure = self._failure(settings)
-                    study.fail(trial, failure.reason if failure else "its heat ended before it was measured")
+                    reason = failure.reason if failure else "its heat ended before it was measured"
+                    study.fail(trial, reason, retry=failure is None)
                 else:
                     study.tell(trial, training_s(self._recorder.session, measured), measured)
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -20,7 +21,8 @@ from autotrain.engine.step import Step
 from autotrain.errors import DataError
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.base import Effect
-from autotrain.measure.burst import BurstOptions, burst
+from autotrain.knobs.compile import Compile
+from autotrain.measure.burst import BurstOptions, burst, run_window
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import FullDrive, InputDrive
 from autotrain.measure.heat import Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat
@@ -29,8 +31,9 @@ from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
 from autotrain.preparation import prepare_workload
+from autotrain.search.batch import largest_batch
 from autotrain.search.duel import DuelOptions, duel
-from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Turn
+from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Started, Turn
 from autotrain.search.planner import make_plan
 from autotrain.search.probe import ProbeOptions, finding_of, run_probe
 from autotrain.search.tournament import PLAY_OFF, SCREENING
@@ -68,6 +71,10 @@ def quick(monkeypatch, one_thread):
     def short_duel(*sides, options=None, **rest):
         return duel(*sides, options=SHORT_DUEL, **rest)
 
+    def short_advice(workload, settings, *, time_s):
+        return largest_batch(workload, settings, time_s=0.2)
+
+    monkeypatch.setattr("autotrain.search.probe.largest_batch", short_advice)
     monkeypatch.setattr("autotrain.search.recorder.burst", short_burst)
     monkeypatch.setattr("autotrain.search.recorder.heat", short_heat)
     monkeypatch.setattr("autotrain.search.attribution.heat", short_heat)
@@ -281,9 +288,9 @@ def test_the_fastest_is_found_proven_and_explained(search, laboratory):
     assert plan.evidence.bottleneck == "input-bound"
     assert {entry.setting for entry in plan.evidence.worth} >= {"precision", "workers"}
     assert all(entry.within.value >= 1 for entry in plan.evidence.worth)
-    worth = {entry.setting: (entry.alone.value, entry.within.value) for entry in plan.evidence.worth}
-    assert worth["workers"][0] > worth["precision"][0] > 1
-    assert worth["precision"][1] == pytest.approx(2.0)
+    worth = {entry.setting: entry for entry in plan.evidence.worth}
+    assert worth["workers"].alone.value > worth["precision"].alone.value > 1
+    assert worth["precision"].within.value == pytest.approx(2.0)
 
 
 def test_the_same_seed_measures_and_chooses_the_same(search, laboratory):
@@ -304,17 +311,20 @@ def test_only_the_best_so_far_runs_twice_in_the_search(search, laboratory):
         assert first == leader
         assert not seen & set(others)
         seen.update(others)
-        leader = max((leader, *others), key=lambda entry: (laboratory.rate(entry), -len(entry.changes(session.default))))
+        leader = max((leader, *others), key=lambda it: (laboratory.rate(it), -len(it.changes(session.default))))
 
 
 def test_what_cannot_win_is_not_measured(search, laboratory):
-    session, plan = search(budget_s=600.0, fixed=FEW)
+    events: list = []
+    session, plan = search(budget_s=600.0, fixed=FEW, observer=events.append)
+    measured = {entry.settings for entry in session.of(Kind.FULL)}
     pruned = {entry.settings for entry in session.failures if entry.pruned}
-    assert pruned
+    assert not pruned & measured
     assert all("cannot exceed" in entry.reason for entry in session.failures)
-    assert max(laboratory.rate(entry) for entry in pruned) < laboratory.rate(plan.settings)
-    assert not pruned & {entry.settings for entry in session.of(Kind.FULL)}
+    assert max((laboratory.rate(entry) for entry in pruned), default=0.0) < laboratory.rate(plan.settings)
     assert laboratory.time < 100, "it ends when nothing that is left can win"
+    offered = next(event.candidates for event in events if isinstance(event, Started))
+    assert len(measured) < offered
 
 
 def test_the_budget_is_kept(search, laboratory):
@@ -465,21 +475,21 @@ def test_ctrl_c_while_policies_are_compared_does_not_choose_a_weaker_one(search)
 
 def test_the_strongest_policy_that_costs_little_is_chosen(search, laboratory):
     """rand and trivial cost 15% or more, crop 3%."""
-    session, plan = search(augmentation="auto", budget_s=120.0)
+    session, plan = search(augmentation="auto", budget_s=80.0, fixed=FEW)
     check(session, plan)
     assert plan.settings.augmentation == "crop"
     assert session.default.augmentation == "crop"
     assert {cost.policy for cost in session.policies} == {entry.name for entry in POLICIES}
     laboratory.cost |= {"rand": 0.96, "trivial": 0.9}
     laboratory.begin_again()
-    session, plan = search(augmentation="auto", budget_s=120.0)
+    session, plan = search(augmentation="auto", budget_s=80.0, fixed=FEW)
     check(session, plan)
     assert plan.settings.augmentation == "rand"
 
 
 def test_a_policy_that_fails_is_left_out(search, laboratory):
     laboratory.broken = lambda settings: settings.augmentation == "none"
-    session, plan = search(augmentation="auto", budget_s=120.0)
+    session, plan = search(augmentation="auto", budget_s=80.0, fixed=FEW)
     check(session, plan)
     assert plan.settings.augmentation != "none"
 
@@ -589,19 +599,13 @@ def test_a_failure_in_the_proof_is_a_result_too(search, monkeypatch, part, kind)
 def test_who_fails_in_the_play_off_makes_room_for_the_next(search, laboratory):
     best = search()[0].chosen
     laboratory.begin_again()
-    lane = laboratory.lane
-    rounds = []
-
-    def failing(settings, kind, left_behind):
-        finals = laboratory.heats[-1][1].rounds == PLAY_OFF.rounds
-        rounds.append(finals)
-        return Lane(settings=settings, problem="it died") if finals and settings == best else lane(settings, kind, left_behind)
-
-    laboratory.lane = failing
+    laboratory.broken = lambda settings: settings == best and laboratory.heats[-1][1].rounds == PLAY_OFF.rounds
     session, plan = search()
     check(session, plan)
-    if any(rounds):
-        assert session.chosen != best
+    assert session.chosen not in (best, session.default)
+    assert {entry.settings: entry.reason for entry in session.failures if not entry.pruned} == {
+        best: "a kernel is missing"
+    }
 
 
 def test_the_default_itself_failing_is_the_users_error(quick, tiny_model, monkeypatch):
@@ -668,14 +672,14 @@ def diagnosed(model, dataset, **options):
     return found[0]
 
 
-def test_a_dataset_that_sleeps_is_input_bound_and_wants_workers(tiny_model, one_thread):
+def test_a_dataset_that_sleeps_is_input_bound_and_wants_workers(quick, tiny_model):
     finding = diagnosed(tiny_model(), Sleeping())
     assert finding.bottleneck is Bottleneck.INPUT
     assert finding.remedy.workers > 1
     assert finding.predicted_gain > 1.5
 
 
-def test_a_heavy_model_on_resident_tensors_is_compute_bound(own_draws, one_thread):
+def test_a_heavy_model_on_resident_tensors_is_compute_bound(quick, own_draws):
     model = nn.Sequential(
         nn.Conv2d(3, 64, 3, padding=1),
         nn.ReLU(),
@@ -690,7 +694,8 @@ def test_a_heavy_model_on_resident_tensors_is_compute_bound(own_draws, one_threa
 
 
 def test_the_guards_and_duels_of_a_real_probe_are_in_its_session(quick, jpeg_folder, tiny_model):
-    result = probe_quickly(tiny_model(), jpeg_folder, image_size=32, batch_size=4, augmentation="flip")
+    fixed = FEW | {"decoder": "pillow", "resize": "pillow"}
+    result = probe_quickly(tiny_model(), jpeg_folder, image_size=32, batch_size=4, augmentation="flip", fix=fixed)
     for record in result.session.duels:
         assert record.baseline == result.session.default
         assert len(record.baseline_rates) == len(record.candidate_rates) == SHORT_DUEL.pairs
@@ -707,3 +712,57 @@ def test_a_rig_that_cannot_be_built_is_a_failed_candidate(quick, tiny_model, mon
 
     monkeypatch.setattr(Rig, "_build_compute", failing)
     assert set(failures(probe_quickly(tiny_model(), tensors(), fix=ONLY_LAYOUT)).values()) == {"no such layout"}
+
+
+def test_ctrl_c_in_a_real_heat_puts_the_best_so_far_to_the_proof(quick, tiny_model, monkeypatch):
+    """The key is pressed while rigs with workers are live."""
+    pressed = []
+
+    def press(*given, **options):
+        window = run_window(*given, **options)
+        if titles and titles[-1] == "search" and not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return window
+
+    def observer(event) -> None:
+        if isinstance(event, Stage):
+            titles.append(event.title)
+
+    titles: list[str] = []
+    monkeypatch.setattr("autotrain.measure.contender.run_window", press)
+    result = probe_quickly(tiny_model(), tensors(), fix=AS_IT_IS | {"precision": "fp32"}, observer=observer)
+    assert pressed
+    assert result.session.interrupted
+    assert "attribution" not in titles
+
+
+@pytest.mark.slow
+def test_isolated_from_start_to_end(tiny_model, one_thread):
+    """Every burst and every heat runs in another process, which is gone afterwards."""
+    before, seen = set(psutil.Process().children()), set()
+
+    def observer(event) -> None:
+        if isinstance(event, Measured) and event.measurement.kind is Kind.FULL:
+            seen.update(psutil.Process().children())
+
+    result = probe_quickly(tiny_model(), tensors(), fix=ONLY_LAYOUT, isolate=True, budget="12s", observer=observer)
+    session = result.session
+    assert {entry.kind for entry in session.measurements} == set(Kind)
+    assert [entry for entry in session.failures if not entry.pruned] == []
+    assert seen - before
+
+
+@pytest.mark.slow
+def test_a_compiled_model_takes_part_where_that_is_wanted(tiny_model, machine, one_thread):
+    workload = prepare_workload(Task(model=tiny_model(), dataset=tensors(), batch_size=8, device="cpu"))
+    if "default" not in Compile().choices(workload, machine).allowed:
+        pytest.skip("nothing is compiled here")
+    result = probe_quickly(
+        tiny_model(), tensors(), fix=ONLY_LAYOUT | {"memory_format": "contiguous"}, compile="on", budget="8s"
+    )
+    session = result.session
+    compiled = [entry for entry in session.of(Kind.FULL) if entry.settings.compile == "default"]
+    assert compiled, [entry.reason for entry in session.failures]
+    assert compiled[0].compile_s > 0
+    assert all(entry.compile_s == 0 for entry in session.measurements if entry.settings.compile == "none")

@@ -74,6 +74,9 @@ WRONG = [
     ({"fix": {"precison": "fp32"}}, SettingsError, "Did you mean 'precision'"),
     ({"budget": "soon"}, ScheduleError, "budget"),
     ({"budget": "1s"}, ScheduleError, "at least 5s"),
+    ({"compile": "maybe"}, SettingsError, "Known: auto, on, off"),
+    ({"optuna_sampler": "tpo"}, SettingsError, "Did you mean 'tpe'"),
+    ({"sampler": "tpe"}, AutotrainError, "sampler"),
     ({"batch_size": 0}, TaskError, "batch_size"),
     ({"batch_size": 25}, TaskError, "larger than the 24 samples"),
     ({"augmentation": "strong"}, AutotrainError, "strong"),
@@ -118,6 +121,9 @@ def test_a_probe_passes_on_what_it_is_given(tiny_model, dataset, options, probed
         allow="exact",
         fix={"workers": 1},
         study="study.db",
+        optuna_sampler="gp",
+        compile="off",
+        isolate=True,
         observer=observer,
         seed=5,
         **options,
@@ -129,6 +135,7 @@ def test_a_probe_passes_on_what_it_is_given(tiny_model, dataset, options, probed
         {"workers": 1},
         Path("study.db"),
     )
+    assert (asked.sampler, asked.compile, asked.isolate) == ("gp", "off", True)
     assert heard is observer
     assert (workload.seed, workload.batch_size) == (5, 8)
     assert result.session.default == result.plan.settings
@@ -140,6 +147,13 @@ def test_the_options_of_a_call_come_before_those_of_a_task(tiny_model, dataset, 
     autotrain.probe(Task(model=tiny_model(), dataset=dataset, batch_size=4, seed=1), batch_size=6, progress=False)
     ((workload, _, _),) = probed
     assert (workload.batch_size, workload.seed) == (6, 1)
+
+
+def test_the_sampler_of_a_task_is_that_of_its_images(tiny_model, dataset, options, probed):
+    autotrain.probe(tiny_model(), dataset, sampler=range(16), **options)
+    ((workload, asked, _),) = probed
+    assert workload.task.sampler == range(16)
+    assert asked.sampler == "auto"
 
 
 def test_fit_probes_and_trains_the_users_own_model(tiny_model, dataset, options, probed, capfd):

@@ -44,7 +44,7 @@ def test_how_to_search_reaches_the_probe(api, target, autotrain):
     done = autotrain("probe", target, "--isolate", "--sampler=gp", "--compile=off", "--study=s.journal")
     assert done.code == 0
     options = api.calls[0][2]
-    assert (options["isolate"], options["sampler"], options["compile"]) == (True, "gp", "off")
+    assert (options["isolate"], options["optuna_sampler"], options["compile"]) == (True, "gp", "off")
     assert str(options["study"]) == "s.journal"
     assert "autotrain fit mytask.py --plan plan.yaml" in done.out  # how it was searched is not what is trained
 
@@ -52,7 +52,7 @@ def test_how_to_search_reaches_the_probe(api, target, autotrain):
 def test_what_is_not_said_about_the_search_is_chosen_automatically(api, target, autotrain):
     autotrain("probe", target)
     options = api.calls[0][2]
-    assert (options["isolate"], options["sampler"], options["compile"]) == (False, "auto", "auto")
+    assert (options["isolate"], options["optuna_sampler"], options["compile"]) == (False, "auto", "auto")
 
 
 def test_the_samplers_are_those_of_the_search():

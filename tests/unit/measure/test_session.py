@@ -205,5 +205,7 @@ def test_a_session_of_an_earlier_version_is_read():
         del values["measurements"][0][name]
     read = Session.from_json(json.dumps(values))
     assert read.attributions == ()
-    assert [(entry.policy, entry.low, entry.rate, entry.high) for entry in read.policies] == [("crop", 90.0, 90.0, 90.0)]
+    assert [(entry.policy, entry.low, entry.rate, entry.high) for entry in read.policies] == [
+        ("crop", 90.0, 90.0, 90.0)
+    ]
     assert read.measurements == full_session().measurements

@@ -130,7 +130,7 @@ def test_its_rounds_follow_from_the_time_and_end_with_it(make: Any, track: Track
     for limit_s, rounds in ((9.0, 3), (12.0, 4), (100.0, module.OPTIONS.rounds)):
         track.calls = []
         attribute(make(), BOTH, turn_s=0.25, limit_s=limit_s)
-        ((contenders, options),) = track.calls
+        ((_, options),) = track.calls
         assert options.rounds >= 3
         assert abs(options.rounds - rounds) <= 1
         assert options.limit_s < 2 * limit_s
@@ -146,7 +146,9 @@ def test_slow_steps_count(make: Any, track: Track, make_session: Any, measure: A
     assert len(track.calls) == 1
 
 
-def test_what_is_not_possible_or_has_failed_is_left_out(make: Any, track: Track, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_possible_or_has_failed_is_left_out(
+    make: Any, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bf16_alone, workers_alone = replace(DEFAULT, **BF16), replace(DEFAULT, workers=2)
     monkeypatch.setattr(module, "illegal", lambda settings, *rest: "no" if settings == bf16_alone else None)
     failed = Failed(settings=workers_alone, reason="a worker died")

@@ -401,9 +401,7 @@ def test_an_error_of_the_users_own_is_no_candidates(make: Any, bench: Bench) -> 
 def test_a_real_burst_is_measured(make: Any) -> None:
     options = replace(module.SCREENING, windows=2, least_windows=2, window_s=0.02, warmup_s=0.02)
     with make() as recorder:
-        measured = recorder.run(
-            one_burst, BF16, settings=[BF16], limit_s=1.0, make_drive=FullDrive, options=options
-        )
+        measured = recorder.run(one_burst, BF16, settings=[BF16], limit_s=1.0, make_drive=FullDrive, options=options)
     assert (measured.kind, measured.settings, len(measured.windows)) == (Kind.FULL, BF16, 2)
     assert measured.rate.value > 0
 

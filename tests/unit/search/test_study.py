@@ -138,6 +138,14 @@ def test_enqueued_settings_that_are_known_or_refused_cost_nothing(space):
     assert batch[1][1] not in (known, refused, wanted)
 
 
+def test_what_failed_by_no_fault_of_its_own_may_be_suggested_again(space):
+    study = make(space)
+    study.restrict(space.members[:2])
+    for trial, settings in study.ask_batch(2):
+        study.fail(trial, "time ran out", retry=settings == space.members[1])
+    assert [settings for _, settings in study.ask_batch(2)] == [space.members[1]]
+
+
 def test_what_is_known_is_added_once_and_again_when_measured_again(space, tmp_path, measure):
     path = tmp_path / "study.journal"
     first, second = measure(space.default, 100.0), measure(space.default, 101.0)

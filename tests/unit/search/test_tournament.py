@@ -63,8 +63,8 @@ class Field(Recorder):
         rate = self.rate(settings) if kind is Kind.FULL else self.part(settings, kind)
         made: Measurement = self.measure(settings, rate, kind=kind, **changes)
         # In one process, on one of its threads; workers are other cores' business.
-        thin = tuple(replace(entry, cpu_main_s=entry.wall_s if kind is not Kind.FULL else 0.0) for entry in made.windows)
-        made = replace(made, windows=thin)
+        busy = 0.0 if kind is Kind.FULL else 1.0
+        made = replace(made, windows=tuple(replace(it, cpu_main_s=busy * it.wall_s) for it in made.windows))
         self.note(measurements=(*self.session.measurements, made))
         return made
 
@@ -96,8 +96,7 @@ def make(make_workload: Any, make_session: Any, machine: Any, measure: Any) -> A
         if parts:
             field.take(DEFAULT, Kind.COMPUTE)
             field.take(DEFAULT, Kind.INPUT)
-        made = Tournament(field, space, Budget(budget_s, field.clock), lambda event: None)
-        return made
+        return Tournament(field, space, Budget(budget_s, field.clock), lambda event: None)
 
     return make
 
@@ -232,9 +231,16 @@ def test_it_ends_with_its_time(make: Any) -> None:
     assert all(options.limit_s <= 6.0 for _, options in field.heats)
 
 
+def test_one_heat_runs_even_where_all_before_took_too_long(make: Any) -> None:
+    made = make(10.0, precision=("bf16",), threads=(1, 2, 3), workers=(1, 2, 4))
+    field_of(made).clock.time = 10.0 * SEARCH_END + 0.1
+    made.search(study_of(made))
+    assert len(field_of(made).heats) == 1
+
+
 def test_without_time_nothing_runs(make: Any) -> None:
     made = make(10.0, precision=("bf16",))
-    field_of(made).clock.time = 6.0
+    field_of(made).clock.time = 10.0 * module.LATEST_START
     made.search(study_of(made))
     assert field_of(made).heats == []
 
