@@ -51,6 +51,9 @@ class Failed:
     pruned: bool = False
     """True where its bound lay below the best so far, False where it failed."""
 
+    alone: bool = False
+    """Whether it failed in training alone, and so would however images are loaded."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuelRecord:

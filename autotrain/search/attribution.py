@@ -28,7 +28,9 @@ START_S = 0.5
 """Seconds that a live rig takes to be made, beside its warm-up."""
 
 
-def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: float) -> tuple[Attribution, ...]:
+def attribute(
+    recorder: Recorder, chosen: Settings, *, turn_s: float, turns: int, limit_s: float
+) -> tuple[Attribution, ...]:
     """Run the default, the choice and their neighbours against each other, as far as there is time.
 
     What the choice loses without a change comes before what the default gains by it; where there is time for neither,
@@ -38,6 +40,7 @@ def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: f
         recorder: holds the session.
         chosen: settings that differ from the default.
         turn_s: shortest turn.
+        turns: of each contender in a round.
         limit_s: seconds that it may take.
     """
     session, workload = recorder.session, recorder.workload
@@ -53,11 +56,12 @@ def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: f
         failed = any(entry.settings == settings and not entry.pruned for entry in session.failures)
         return not failed and illegal(settings, workload, session.machine) is None
 
-    rest = [entry for entry in (*within.values(), *alone.values()) if possible(entry)]
-    if set(rest) <= {chosen, default}:  # the only change: the duel has said it
+    wanted = [entry for entry in (chosen, *within.values(), default, *alone.values()) if possible(entry)]
+    if set(wanted) <= {chosen, default}:  # the only change: the duel has said it
         rates = _duel_rates(session, chosen)
     else:
-        rates = _rates(recorder, _affordable(session, [chosen, default], rest, turn_s, limit_s), turn_s, limit_s)
+        options = replace(OPTIONS, turn_s=turn_s, turns=turns)
+        rates = _rates(recorder, _affordable(session, wanted, options, limit_s), options, limit_s)
     return tuple(
         Attribution(
             setting=name,
@@ -69,21 +73,25 @@ def attribute(recorder: Recorder, chosen: Settings, *, turn_s: float, limit_s: f
     )
 
 
-def _affordable(
-    session: Session, needed: list[Settings], rest: list[Settings], turn_s: float, limit_s: float
-) -> list[Settings]:
-    """Return as many contenders as there is time for the fewest rounds of."""
+def _affordable(session: Session, wanted: list[Settings], options: HeatOptions, limit_s: float) -> list[Settings]:
+    """Return as many contenders as there is time for the fewest rounds of; none where that is only one."""
     contenders: list[Settings] = []
     seconds = 0.0
-    for settings in dict.fromkeys((*needed, *rest)):
-        step_s = _step_s(session, settings)
-        stock = settings.workers * settings.prefetch
-        start_s = START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, (2 + stock) * step_s))
-        seconds += start_s + FEWEST_PAIRS * OPTIONS.turns * max(turn_s, step_s)
-        if seconds > limit_s and len(contenders) >= len(needed):
+    for settings in dict.fromkeys(wanted):
+        seconds += _start_s(session, settings) + FEWEST_PAIRS * _round_s(session, settings, options)
+        if seconds > limit_s:
             break
         contenders.append(settings)
-    return contenders if len(contenders) > len(needed) or seconds <= limit_s else []
+    return contenders if len(contenders) > 1 else []
+
+
+def _start_s(session: Session, settings: Settings) -> float:
+    steps = 2 + settings.workers * settings.prefetch
+    return START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, steps * _step_s(session, settings)))
+
+
+def _round_s(session: Session, settings: Settings, options: HeatOptions) -> float:
+    return options.turns * max(options.turn_s, _step_s(session, settings))
 
 
 def _step_s(session: Session, settings: Settings) -> float:
@@ -93,15 +101,15 @@ def _step_s(session: Session, settings: Settings) -> float:
 
 
 def _rates(
-    recorder: Recorder, contenders: list[Settings], turn_s: float, limit_s: float
+    recorder: Recorder, contenders: list[Settings], options: HeatOptions, limit_s: float
 ) -> dict[Settings, tuple[float, ...]]:
     if not contenders:
         return {}
     session = recorder.session
-    starts = sum(START_S + max(OPTIONS.warmup_s, 2 * _step_s(session, entry)) for entry in contenders)
-    round_s = sum(OPTIONS.turns * max(turn_s, _step_s(session, entry)) for entry in contenders)
-    rounds = max(FEWEST_PAIRS, min(OPTIONS.rounds, math.floor((limit_s - starts) / round_s)))
-    options = replace(OPTIONS, rounds=rounds, turn_s=turn_s, limit_s=SLOWER * rounds * round_s)
+    starts = sum(_start_s(session, entry) for entry in contenders)
+    round_s = sum(_round_s(session, entry, options) for entry in contenders)
+    rounds = max(FEWEST_PAIRS, min(options.rounds, math.floor((limit_s - starts) / round_s)))
+    options = replace(options, rounds=rounds, limit_s=SLOWER * rounds * round_s)
     recorder.observer(Measuring(what=f"{len(contenders)} side by side, {rounds} rounds"))
     try:
         result: Heat = recorder.run(

@@ -8,7 +8,7 @@ from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
 from autotrain.schedules.time import Unit, parse_time
 
-LEAST_S, MOST_S = 80.0, 300.0
+LEAST_S, MOST_S = 84.0, 300.0
 """Range of the automatic budget, in seconds."""
 
 SHARE = 0.01
@@ -17,12 +17,12 @@ SHARE = 0.01
 STEPS = 80
 """Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
 
-SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.50, 0.58, 0.84, 0.96
+SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.44, 0.51, 0.84, 0.96
 """Parts of the budget by which each of these is to be over; the guard runs between play-off and duel."""
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 80 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
+    """Counts from its making. ``auto`` is 84 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock

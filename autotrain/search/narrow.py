@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from autotrain.decode.decoder import decoder
 from autotrain.diagnose.demand import content
+from autotrain.errors import CandidateError
 from autotrain.knobs.base import Effect, Side
 from autotrain.knobs.registry import Space, canonical, effects, knob
 from autotrain.measure.measurement import Kind, Measurement
@@ -22,6 +24,12 @@ RACED = ("decoder", "resize")
 
 QUICK_TURNS = 3
 
+RACE_S = 60.0
+"""Seconds that a race is expected to take at most."""
+
+LITTLE = 0.15
+"""Share of the time waiting for images up to which no process is started to race another Pillow."""
+
 
 def fastest_ways(recorder: Recorder, space: Space) -> tuple[dict[str, tuple[Value, ...]], list[tuple[str, Value, str]]]:
     """Race all pairs of decoder and resize kernel; return what goes on, by knob, and why the rest does not.
@@ -36,8 +44,13 @@ def fastest_ways(recorder: Recorder, space: Space) -> tuple[dict[str, tuple[Valu
         for kernel in space.choices["resize"].allowed
     )
     alone = replace(default, cache="none")
+    apart = _not_worth_a_process(recorder, pairs)
+    pairs = {entry: None for entry in pairs if entry not in apart}
+    reasons: list[tuple[str, Value, str]] = [
+        ("decoder", name, reason) for name, reason in {entry.decoder: why for entry, why in apart.items()}.items()
+    ]
     if len(pairs) < 2:
-        return {name: (getattr(default, name),) for name in RACED}, []
+        return {name: (getattr(default, name),) for name in RACED}, reasons
     rates = _rates(recorder, [alone, *(entry for entry in pairs if entry != alone)])
     # What the device decodes is only packed here; its compute ceiling and its bursts tell what it costs.
     on_device = [entry for entry in rates if knob("decoder").side_of(entry.decoder) is Side.BOTH]
@@ -47,7 +60,16 @@ def fastest_ways(recorder: Recorder, space: Space) -> tuple[dict[str, tuple[Valu
     shown = ", ".join(f"{_words(entry)} {rates[entry]:,.0f}" for entry in ranked[:4])
     recorder.observer(Noted(words=f"images/s of one loading process: {shown}"))
     allowed = {name: tuple(dict.fromkeys(getattr(entry, name) for entry in kept)) for name in RACED}
-    return allowed, _losers(rates, allowed, ranked)
+    return allowed, [*reasons, *_losers(rates, allowed, ranked)]
+
+
+def _not_worth_a_process(recorder: Recorder, entrants: Iterable[Settings]) -> dict[Settings, str]:
+    """Return those that need another Pillow, thus seconds for a process of its own, where loading takes little."""
+    full = recorder.session.find(Kind.FULL, recorder.session.default)
+    if full is None or full.wait_share > LITTLE:
+        return {}
+    reason = f"not tried: the job waits for images for {full.wait_share:.0%} of its time only"
+    return {entry: reason for entry in entrants if decoder(entry.decoder).misplaced() is not None}
 
 
 def measure_contents(recorder: Recorder, members: Sequence[Settings]) -> None:
@@ -65,7 +87,13 @@ def _rates(recorder: Recorder, entrants: list[Settings]) -> dict[Settings, float
 
 
 def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> list[Measurement]:
-    measured, failed = race(recorder.workload, entrants, clock=recorder.clock, turns=turns)
+    try:
+        measured, failed = recorder.run(
+            race, entrants, settings=entrants, limit_s=RACE_S, clock=recorder.clock, turns=turns
+        )
+    except CandidateError as problem:
+        log.info("no race: %s", problem)
+        return []
     recorder.note(measurements=(*recorder.session.measurements, *measured))
     for entry in measured:
         what = f"loading alone, {describe(entry.settings, recorder.session.default)}"

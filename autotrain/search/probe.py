@@ -51,6 +51,9 @@ COMPILE_PAYS_S = 1800.0
 COMPILE_S = 90.0
 """Seconds that an automatic budget gains for that."""
 
+CHECK_S = 120.0
+"""Seconds that loading the first batch and running the model on it may take in a child process."""
+
 COMPILE = ("auto", "on", "off")
 """When the search tries a compiler: for long trainings, always, never."""
 
@@ -154,7 +157,7 @@ class Prober:
                     self.observer(Interrupted())
                 tournament = self._tournament()
                 chosen = Proof(self.recorder, tournament, self.budget, self._tell).choose()
-                self._attribute(chosen, turn_s=tournament.turn_s)
+                self._attribute(chosen, tournament)
                 self._advise(chosen)
         except KeyboardInterrupt:
             self.recorder.note(interrupted=True)
@@ -183,8 +186,8 @@ class Prober:
             )
         )
         self._warm_files()
-        with Rig(self.workload, self.space.default) as rig, rig.active():
-            rig.check(rig.input.next())
+        default = self.space.default
+        self.recorder.run(check, default, settings=[default], limit_s=CHECK_S)
         self.study = self._open_study()
 
     def _open_study(self) -> Study:
@@ -320,13 +323,14 @@ class Prober:
         for settings in (default, chosen):
             self.recorder.full(settings)
 
-    def _attribute(self, chosen: Settings, *, turn_s: float) -> None:
+    def _attribute(self, chosen: Settings, tournament: Tournament) -> None:
         """Find out what each change of a choice is worth, so far as there is time."""
         limit_s = self.budget.left_until(ATTRIBUTION_END)
         if chosen == self.space.default or self.session.interrupted:
             return
         self._tell(Stage(title="attribution"))
-        self.recorder.note(attributions=attribute(self.recorder, chosen, turn_s=turn_s, limit_s=limit_s))
+        found = attribute(self.recorder, chosen, turn_s=tournament.turn_s, turns=tournament.turns, limit_s=limit_s)
+        self.recorder.note(attributions=found)
 
     def _advise(self, chosen: Settings) -> None:
         if self.options.advise_batch and not self.session.interrupted:
@@ -339,6 +343,16 @@ class Prober:
 
     def _tell(self, event: Event) -> None:
         self.observer(event)
+
+
+def check(workload: Workload, settings: Settings) -> None:
+    """Load one batch and run model and loss on it.
+
+    Raises:
+        TaskError: they do not fit together.
+    """
+    with Rig(workload, settings) as rig, rig.active():
+        rig.check(rig.input.next())
 
 
 def _warm_samples(workload: Workload) -> int:

@@ -127,7 +127,7 @@ class Proof:
 
     def _duel_options(self, finalist: Settings) -> DuelOptions:
         """Fix the duel's length by the time there is: its first stage, and what its second may take."""
-        options = replace(DuelOptions(), turn_s=self._tournament.turn_s)
+        options = replace(DuelOptions(), turn_s=self._tournament.turn_s, turns=self._tournament.turns)
         short = self._budget.total_s < SHORT_S
         if short:
             options = replace(options, warmup_s=0.5)

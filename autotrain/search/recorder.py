@@ -212,7 +212,7 @@ class Recorder:
         found = []
         for lane, (predicted, limit) in zip(result.lanes, expected, strict=True):
             if lane.problem is not None:
-                self.failed(lane.settings, lane.problem)
+                self.failed(lane.settings, lane.problem, alone=alone)
             if lane.problem is not None or not lane.windows:
                 continue
             measured = replace(
@@ -230,9 +230,9 @@ class Recorder:
             self.observer(Measured(what=what, measurement=measured, predicted=measured.predicted))
         return found
 
-    def failed(self, settings: Settings, reason: str, *, pruned: bool = False) -> None:
+    def failed(self, settings: Settings, reason: str, *, pruned: bool = False, alone: bool = False) -> None:
         """Keep why settings were not measured."""
-        entry = Failed(settings=settings, reason=reason, pruned=pruned)
+        entry = Failed(settings=settings, reason=reason, pruned=pruned, alone=alone)
         self.note(failures=(*self.session.failures, entry))
         self.observer(Skipped(settings=settings, reason=reason, failed=not pruned))
 

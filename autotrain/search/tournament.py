@@ -48,6 +48,9 @@ ALONE = HeatOptions(rounds=4, turns=1, warmup_s=0.25, behind=0.05, hopeless=0.2)
 SCREENING = HeatOptions(rounds=5, warmup_s=0.4, hopeless=0.2)
 PLAY_OFF = HeatOptions(rounds=8, warmup_s=0.4, least_rounds=4, behind=0.02)
 
+LONG_STEP_S = 0.15
+"""Step time of the default from which on contenders take one turn in a round instead of two."""
+
 CLOSE = 1.06
 """Candidates whose predicted training takes at most this factor of the best one's meet again in the play-off."""
 
@@ -198,7 +201,7 @@ class Tournament:
         session = self._recorder.session
         costs = [cost(session, entry) for entry in contenders]
         left = max(6.0, self._budget.search_left_s)
-        options = replace(options, limit_s=min(options.limit_s, left), turn_s=self.turn_s)
+        options = replace(options, limit_s=min(options.limit_s, left), turn_s=self.turn_s, turns=self.turns)
         return self._recorder.heat(contenders, options=options, costs=costs)
 
     @property
@@ -206,13 +209,20 @@ class Tournament:
         """Shortest turn, in seconds."""
         return turn_s(self._recorder.session.of(Kind.INPUT))
 
+    @property
+    def turns(self) -> int:
+        """Turns of a round: where one step is long, a second one costs more than it tells."""
+        default = self._recorder.session.find(Kind.FULL, self._space.default)
+        step_s = 0.0 if default is None else self._recorder.session.job.batch_size / default.rate.value
+        return 1 if step_s > LONG_STEP_S else SCREENING.turns
+
     def _affordable(self) -> int:
         """Return how many members there is time for, about."""
         session = self._recorder.session
         leader = best(session)
         assert leader is not None
         turn = max(self.turn_s, session.job.batch_size / leader.rate.value)
-        each_s = 1.0 + max(SCREENING.warmup_s, 3 * turn) + SCREENING.rounds * SCREENING.turns * turn
+        each_s = 1.0 + max(SCREENING.warmup_s, 3 * turn) + SCREENING.rounds * self.turns * turn
         return int(self._budget.search_left_s / each_s)
 
     def _close(self, leader: Measurement) -> list[Settings]:
@@ -286,7 +296,11 @@ class Tournament:
         return session.find(Kind.FULL, settings) is not None or self._failure(settings) is not None
 
     def _failure(self, settings: Settings) -> Failed | None:
-        return next((entry for entry in self._recorder.session.failures if entry.settings == settings), None)
+        side = key(settings, Side.COMPUTE)
+        for entry in self._recorder.session.failures:
+            if entry.settings == settings or (entry.alone and key(entry.settings, Side.COMPUTE) == side):
+                return entry
+        return None
 
     def _illegal(self, settings: Settings) -> str | None:
         return illegal(settings, self._recorder.workload, self._recorder.session.machine)

@@ -13,6 +13,9 @@ from autotrain.stats.summary import Estimate
 FEWEST_PAIRS = 3
 """Pairs from which on an interval is given; with two, Student's t at 95% is 12.7 and proves nothing."""
 
+FEWEST_FOR_CORRELATION, MOST_CORRELATED = 8, 0.8
+"""Pairs from which on their correlation is looked at, and how much of it is believed."""
+
 
 class Verdict(Enum):
     """What a comparison proves about the candidate."""
@@ -43,8 +46,8 @@ def compare(
     """Compare rates of interleaved turns: the i-th of both were measured next to each other.
 
     Logarithms of the pairs' ratios make rates comparable by difference, so that swapping the sides inverts the ratio
-    and a common factor (a slow minute of the machine) cancels. Their mean has a Student t interval: at 95%, two-sided,
-    equal rates are called faster in at most 2.5% of comparisons. FASTER needs the whole interval above
+    and a common factor (a slow minute of the machine) cancels. Their mean has a Student t interval, widened where
+    neighbouring pairs are alike (a loader's stock fills and empties over several turns): at 95%, two-sided, equal rates are called faster in at most 2.5% of comparisons. FASTER needs the whole interval above
     ``1 + least_gain``; SLOWER needs it below 1. The length is to be fixed beforehand: looking after each pair and
     stopping at the first verdict would raise the false claims.
 
@@ -90,12 +93,27 @@ def pairs_needed(
     """
     compare(baseline, candidate, confidence=confidence)
     logs = np.log(np.asarray(candidate, dtype=np.float64)) - np.log(np.asarray(baseline, dtype=np.float64))
-    reach = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * float(logs.std(ddof=1))
+    reach = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * _deviation(logs)
     return max(len(logs), math.ceil((reach / math.log1p(half_width)) ** 2))
 
 
 def _ratio(logs: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> Estimate:
     n = len(logs)
-    mean, error = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(n)
-    reach = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
+    reach = float(stdtrit(n - 1, (1 + confidence) / 2)) * _deviation(logs) / math.sqrt(n)
+    mean = float(logs.mean())
     return Estimate(value=math.exp(mean), low=math.exp(mean - reach), high=math.exp(mean + reach), n=n)
+
+
+def _deviation(logs: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Return the standard deviation, times what the mean's error grows by where neighbours are alike.
+
+    That is ``sqrt((1 + r) / (1 - r))`` for a first-order autoregressive series with correlation r at lag 1; a negative
+    r is taken as none.
+    """
+    deviation = float(logs.std(ddof=1))
+    if len(logs) < FEWEST_FOR_CORRELATION or deviation == 0:
+        return deviation
+    centred = logs - logs.mean()
+    r = float(centred[1:] @ centred[:-1] / (centred @ centred))
+    r = min(max(r, 0.0), MOST_CORRELATED)
+    return deviation * math.sqrt((1 + r) / (1 - r))

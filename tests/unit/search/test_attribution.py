@@ -85,7 +85,7 @@ def by_name(found: tuple[Attribution, ...]) -> dict[str, Attribution]:
 
 def test_each_change_is_compared_both_ways(make: Any, track: Track) -> None:
     """The machine's speed halves and recovers meanwhile: pairs of a round cancel that."""
-    found = by_name(attribute(make(), BOTH, turn_s=0.1, limit_s=60.0))
+    found = by_name(attribute(make(), BOTH, turn_s=0.1, turns=2, limit_s=60.0))
     assert list(found) == ["precision", "workers"]
     for name, gain in (("precision", 1.5), ("workers", 2.0)):
         entry = found[name]
@@ -101,7 +101,7 @@ def test_each_change_is_compared_both_ways(make: Any, track: Track) -> None:
 
 def test_what_means_nothing_alone_has_no_number_alone(make: Any, track: Track) -> None:
     """Without workers there is nothing to prefetch."""
-    found = by_name(attribute(make(), WIDE, turn_s=0.1, limit_s=60.0))
+    found = by_name(attribute(make(), WIDE, turn_s=0.1, turns=2, limit_s=60.0))
     assert found["prefetch"].alone is None
     assert found["prefetch"].within.value == pytest.approx(1.1)
     # Without workers the choice has no prefetch either: both are gone.
@@ -111,14 +111,14 @@ def test_what_means_nothing_alone_has_no_number_alone(make: Any, track: Track) -
 
 def test_where_time_is_short_what_the_choice_loses_comes_first(make: Any, track: Track) -> None:
     """A contender takes 2 to 3 s here: start-up, warming up, and turns of a quarter of a second."""
-    found = by_name(attribute(make(), replace(WIDE, memory_format="channels_last"), turn_s=0.25, limit_s=18.0))
+    found = by_name(attribute(make(), replace(WIDE, memory_format="channels_last"), turn_s=0.25, turns=2, limit_s=18.0))
     assert all(entry.within is not None for entry in found.values())
     assert [name for name, entry in found.items() if entry.alone is not None] == []
 
 
 @pytest.mark.parametrize("limit_s", [-5.0, 0.0, 3.0])
 def test_without_time_the_entries_stay_without_numbers(make: Any, track: Track, limit_s: float) -> None:
-    found = attribute(make(), BOTH, turn_s=0.25, limit_s=limit_s)
+    found = attribute(make(), BOTH, turn_s=0.25, turns=2, limit_s=limit_s)
     assert found == (
         Attribution(setting="precision", value="bf16"),
         Attribution(setting="workers", value=2),
@@ -129,7 +129,7 @@ def test_without_time_the_entries_stay_without_numbers(make: Any, track: Track, 
 def test_its_rounds_follow_from_the_time_and_end_with_it(make: Any, track: Track) -> None:
     for limit_s, rounds in ((9.0, 3), (12.0, 4), (100.0, module.OPTIONS.rounds)):
         track.calls = []
-        attribute(make(), BOTH, turn_s=0.25, limit_s=limit_s)
+        attribute(make(), BOTH, turn_s=0.25, turns=2, limit_s=limit_s)
         ((_, options),) = track.calls
         assert options.rounds >= 3
         assert abs(options.rounds - rounds) <= 1
@@ -140,9 +140,9 @@ def test_slow_steps_count(make: Any, track: Track, make_session: Any, measure: A
     """Turns hold whole steps: at 2 images/s each takes four seconds."""
     recorder = make()
     recorder.note(measurements=tuple(measure(entry, 2.0) for entry in (DEFAULT, BOTH)))
-    attribute(recorder, BOTH, turn_s=0.1, limit_s=20.0)
+    attribute(recorder, BOTH, turn_s=0.1, turns=2, limit_s=20.0)
     assert track.calls == []
-    attribute(recorder, BOTH, turn_s=0.1, limit_s=300.0)
+    attribute(recorder, BOTH, turn_s=0.1, turns=2, limit_s=300.0)
     assert len(track.calls) == 1
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_possible_or_has_failed_is_left_out(
     bf16_alone, workers_alone = replace(DEFAULT, **BF16), replace(DEFAULT, workers=2)
     monkeypatch.setattr(module, "illegal", lambda settings, *rest: "no" if settings == bf16_alone else None)
     failed = Failed(settings=workers_alone, reason="a worker died")
-    found = by_name(attribute(make(failures=(failed,)), WIDE, turn_s=0.1, limit_s=60.0))
+    found = by_name(attribute(make(failures=(failed,)), WIDE, turn_s=0.1, turns=2, limit_s=60.0))
     ((contenders, _),) = track.calls
     assert not {bf16_alone, workers_alone} & set(contenders)
     assert (found["precision"].alone, found["workers"].alone) == (None, None)
@@ -162,14 +162,14 @@ def test_what_is_not_possible_or_has_failed_is_left_out(
 def test_what_was_only_ruled_out_is_not_left_out(make: Any, track: Track) -> None:
     """It could not win; what it is worth is another question."""
     pruned = Failed(settings=replace(DEFAULT, **BF16), reason="cannot exceed 10 images/s", pruned=True)
-    found = by_name(attribute(make(failures=(pruned,)), BOTH, turn_s=0.1, limit_s=60.0))
+    found = by_name(attribute(make(failures=(pruned,)), BOTH, turn_s=0.1, turns=2, limit_s=60.0))
     assert found["precision"].alone is not None
 
 
 @pytest.mark.parametrize("changes", [{"problem": "out of memory"}, {"rounds": 2}])
 def test_who_did_not_run_to_the_end_gives_no_number(make: Any, track: Track, changes: dict[str, Any]) -> None:
     track.lanes[replace(DEFAULT, **BF16)] = changes
-    found = by_name(attribute(make(), BOTH, turn_s=0.1, limit_s=60.0))
+    found = by_name(attribute(make(), BOTH, turn_s=0.1, turns=2, limit_s=60.0))
     assert found["precision"].alone is None, "the default with bf16 alone"
     assert found["workers"].within is None, "the choice without workers: the same settings"
     assert found["precision"].within.value == pytest.approx(1.5)
@@ -177,7 +177,8 @@ def test_who_did_not_run_to_the_end_gives_no_number(make: Any, track: Track, cha
 
 def test_a_failure_of_the_whole_heat_is_no_error(make: Any, track: Track) -> None:
     track.problem = CandidateError("the child process died")
-    assert all(entry.alone is entry.within is None for entry in attribute(make(), BOTH, turn_s=0.1, limit_s=60.0))
+    found = attribute(make(), BOTH, turn_s=0.1, turns=2, limit_s=60.0)
+    assert all(entry.alone is entry.within is None for entry in found)
 
 
 def test_of_a_single_change_the_duel_has_said_it(make: Any, track: Track) -> None:
@@ -186,6 +187,6 @@ def test_of_a_single_change_the_duel_has_said_it(make: Any, track: Track) -> Non
     record = DuelRecord(
         baseline=DEFAULT, candidate=chosen, baseline_rates=rates, candidate_rates=tuple(1.4 * entry for entry in rates)
     )
-    (found,) = attribute(make(duels=(record,)), chosen, turn_s=0.1, limit_s=60.0)
+    (found,) = attribute(make(duels=(record,)), chosen, turn_s=0.1, turns=2, limit_s=60.0)
     assert found.alone == found.within == record.comparison.ratio
     assert track.calls == []
