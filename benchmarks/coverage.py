@@ -4,7 +4,7 @@ Noise is recorded on this machine (``noise.py``); every other stretch of a recor
 ratio, duels are replayed from the rest. Bars, over all recordings together and 2,000 duels of each:
 - the interval contains the long run's ratio in 93 to 98% of duels;
 - its half-width is at most 3% in the median.
-Takes seconds beside the recording.
+Takes seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     draws = np.random.default_rng(1)
     covered_all, widths_all = [], []
-    for entry in recordings(arguments):
+    for entry in recordings():
         long_run, rest = stretches(entry)
         truth = compare(long_run[0].tolist(), long_run[1].tolist()).ratio
         covered, widths = [], []

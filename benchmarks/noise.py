@@ -1,23 +1,20 @@
 """Recorded noise: long interleaved runs of two settings, from which duels are replayed by the thousand.
 
-Not a benchmark of its own: ``null.py`` and ``coverage.py`` call ``recordings``, which reads today's recording or makes
-one (about 16 minutes on 2 cores; --quick about 6).
+``null.py`` and ``coverage.py`` replay the latest recording in ``results/``. This script makes one: about 40 minutes on
+2 cores; --quick 6, too short to know the true ratio well enough for ``coverage.py``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torchvision
-from common import RESULTS, photographs, provenance, small_cnn
+from common import RESULTS, finish, options, photographs, small_cnn
 
 from autotrain.measure.heat import heat
 from autotrain.preparation import prepare_workload
@@ -26,7 +23,7 @@ from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
 from autotrain.task import Task
 
-SECONDS, QUICK_SECONDS = 240.0, 90.0
+SECONDS, QUICK_SECONDS = 600.0, 90.0
 """Length of one recording."""
 
 BLOCK = 8
@@ -35,7 +32,7 @@ BLOCK = 8
 STRETCH = 24
 """Pairs of a stretch: every other stretch belongs to the long run that tells the true ratio, the rest to the duels."""
 
-OPTIONS = replace(DuelOptions(), most_pairs=60)
+OPTIONS = replace(DuelOptions(), most_pairs=40)
 """Of a replayed duel: as a probe has it on a small machine."""
 
 
@@ -65,35 +62,44 @@ def pairs_of_settings(folder: Path) -> Iterator[tuple[str, Task, Settings, Setti
     yield "resnet18, channels-last against contiguous", resnet, own, replace(own, memory_format="channels_last")
 
 
-def recordings(arguments: argparse.Namespace) -> list[Recording]:
-    """Return today's recordings, made now if there are none."""
-    kept = RESULTS / f"noise-{datetime.now(UTC):%Y-%m-%d}.json"
-    if not kept.exists():
-        seconds = QUICK_SECONDS if arguments.quick else SECONDS
-        made = [_record(*entry, seconds) for entry in pairs_of_settings(photographs(arguments.data))]
-        content: dict[str, Any] = {"benchmark": "noise", "quick": arguments.quick, **provenance()}
-        content["recordings"] = [
-            {
-                "name": entry.name,
-                "equal": entry.equal,
-                "baseline": [round(rate, 2) for rate in entry.baseline],
-                "candidate": [round(rate, 2) for rate in entry.candidate],
-            }
-            for entry in made
-        ]
-        RESULTS.mkdir(exist_ok=True)
-        kept.write_text(json.dumps(content) + "\n")
-    found = json.loads(kept.read_text())["recordings"]
+def recordings() -> list[Recording]:
+    """Return the latest recording.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    kept = sorted(RESULTS.glob("noise-*.json"))
+    if not kept:
+        raise SystemExit("no recorded noise: run benchmarks/noise.py first")
+    print(f"replayed from {kept[-1].name}")
+    found = json.loads(kept[-1].read_text())["recordings"]
     return [Recording(**{name: tuple(v) if isinstance(v, list) else v for name, v in e.items()}) for e in found]
+
+
+def main() -> None:
+    arguments = options(__doc__ or "")
+    seconds = QUICK_SECONDS if arguments.quick else SECONDS
+    made = [_record(*entry, seconds) for entry in pairs_of_settings(photographs(arguments.data))]
+    kept = [
+        {
+            "name": entry.name,
+            "equal": entry.equal,
+            "baseline": [round(rate, 2) for rate in entry.baseline],
+            "candidate": [round(rate, 2) for rate in entry.candidate],
+        }
+        for entry in made
+    ]
+    finish("noise", {"recordings": kept}, [], arguments)
 
 
 def _record(name: str, task: Task, baseline: Settings, candidate: Settings, seconds: float) -> Recording:
     workload = prepare_workload(task)
     equal = baseline == candidate
-    options = OPTIONS.heat_options(100_000)
-    result = heat(workload, (baseline, candidate), options=replace(options, limit_s=seconds))
+    endless = replace(OPTIONS.heat_options(100_000), limit_s=seconds)
+    result = heat(workload, (baseline, candidate), options=endless)
     first, second = result.lanes
-    print(f"{name}: {len(first.rates)} pairs, {np.mean(first.rates):.0f} and {np.mean(second.rates):.0f} images/s")
+    rates = f"{np.mean(first.rates):.0f} and {np.mean(second.rates):.0f} images/s"
+    print(f"{name}: {len(first.rates)} pairs, {rates}", flush=True)
     return Recording(name=name, equal=equal, baseline=first.rates, candidate=second.rates)
 
 
@@ -115,6 +121,10 @@ def stretches(entry: Recording) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np
     baseline, candidate = np.asarray(entry.baseline), np.asarray(entry.candidate)
     odd = (np.arange(len(baseline)) // STRETCH) % 2 == 1
     return (baseline[~odd], candidate[~odd]), (baseline[odd], candidate[odd])
+
+
+if __name__ == "__main__":
+    main()
 
 
 __all__ = ["OPTIONS", "Recording", "recordings", "replayed", "stretches"]

@@ -4,7 +4,7 @@ Noise is recorded on this machine (``noise.py``) and duels are replayed from it.
 - of 2,000 duels between equals, at most 2.5% claim a gain;
 - with a planted gain of 5%, at least 80% of 2,000 find it;
 - of twenty live probes in which all candidates are equal, at most one claims a gain.
-Takes about 27 minutes on 2 cores with the recording; --quick (shorter recording and probes) about 12.
+Takes about 11 minutes on 2 cores; --quick (probes of 20 s) about 8.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     missed: list[str] = []
     result: dict[str, Any] = {"replayed": {}, "options": repr(OPTIONS)}
     draws = np.random.default_rng(0)
-    for entry in recordings(arguments):
+    for entry in recordings():
         if not entry.equal:
             continue
         false, found, lengths = 0, 0, []

@@ -18,7 +18,7 @@ __all__ = ["Contender", "DuelOptions", "all_pairs", "duel", "interleave"]
 FIRST_PAIRS, MOST_PAIRS = 10, 120
 """Pairs of a duel's first stage, and of both stages together."""
 
-HALF_WIDTH = 0.022
+HALF_WIDTH = 0.025
 """How wide the ratio's interval may be on each side; the second stage is as long as that takes."""
 
 

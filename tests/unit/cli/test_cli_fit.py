@@ -47,7 +47,7 @@ def test_how_to_search_is_refused_where_nothing_is_probed(api, target, plan, aut
 
 def test_how_to_search_reaches_the_probe_before_a_training(api, target, autotrain):
     assert autotrain("fit", target, "--sampler", "random").code == 0
-    assert api.calls[0][2]["sampler"] == "random"
+    assert api.calls[0][2]["optuna_sampler"] == "random"
 
 
 def test_ctrl_c_keeps_the_weights_so_far(api, target, plan, autotrain):
