@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 from common import finish, options
-from noise import OPTIONS, recordings, replayed, stretches
-
-from autotrain.stats.compare import compare
+from noise import OPTIONS, compared, recordings, replayed, stretches
 
 DUELS = 2000
 LEAST, MOST = 0.93, 0.98
@@ -31,7 +29,7 @@ def main() -> None:
     covered_all, widths_all = [], []
     for entry in recordings():
         long_run, rest = stretches(entry)
-        truth = compare(long_run[0].tolist(), long_run[1].tolist()).ratio
+        truth = compared(*long_run).ratio
         covered, widths = [], []
         for _ in range(DUELS):
             ratio = replayed(*rest, OPTIONS, draws).ratio

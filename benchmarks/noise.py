@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torchvision
 from common import RESULTS, finish, options, photographs, small_cnn
 
 from autotrain.measure.heat import heat
 from autotrain.preparation import prepare_workload
-from autotrain.search.duel import DuelOptions, all_pairs
+from autotrain.search.duel import DuelOptions, Turns, all_pairs
 from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
 from autotrain.task import Task
@@ -29,6 +30,9 @@ SECONDS, QUICK_SECONDS = 600.0, 90.0
 BLOCK = 8
 """Consecutive pairs that are replayed together, so that what correlates neighbours stays."""
 
+Side = npt.NDArray[np.float64]
+"""Rates in images/s and durations in seconds, by pair."""
+
 STRETCH = 24
 """Pairs of a stretch: every other stretch belongs to the long run that tells the true ratio, the rest to the duels."""
 
@@ -38,7 +42,7 @@ OPTIONS = replace(DuelOptions(), most_pairs=40)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """Paired rates of two settings, in images/s."""
+    """Paired rates of two settings, in images/s, and the seconds that they were measured over."""
 
     name: str
     equal: bool
@@ -46,6 +50,8 @@ class Recording:
 
     baseline: tuple[float, ...]
     candidate: tuple[float, ...]
+    baseline_seconds: tuple[float, ...]
+    candidate_seconds: tuple[float, ...]
 
 
 def pairs_of_settings(folder: Path) -> Iterator[tuple[str, Task, Settings, Settings]]:
@@ -86,6 +92,8 @@ def main() -> None:
             "equal": entry.equal,
             "baseline": [round(rate, 2) for rate in entry.baseline],
             "candidate": [round(rate, 2) for rate in entry.candidate],
+            "baseline_seconds": [round(second, 4) for second in entry.baseline_seconds],
+            "candidate_seconds": [round(second, 4) for second in entry.candidate_seconds],
         }
         for entry in made
     ]
@@ -100,31 +108,52 @@ def _record(name: str, task: Task, baseline: Settings, candidate: Settings, seco
     first, second = result.lanes
     rates = f"{np.mean(first.rates):.0f} and {np.mean(second.rates):.0f} images/s"
     print(f"{name}: {len(first.rates)} pairs, {rates}", flush=True)
-    return Recording(name=name, equal=equal, baseline=first.rates, candidate=second.rates)
+    return Recording(
+        name=name,
+        equal=equal,
+        baseline=first.rates,
+        candidate=second.rates,
+        baseline_seconds=first.seconds,
+        candidate_seconds=second.seconds,
+    )
 
 
-def replayed(
-    baseline: Sequence[float], candidate: Sequence[float], options: DuelOptions, draws: np.random.Generator
-) -> Comparison:
+def sides(entry: Recording) -> tuple[Side, Side]:
+    """Return rates and seconds of both settings, (2, pairs) each."""
+    return (
+        np.asarray([entry.baseline, entry.baseline_seconds]),
+        np.asarray([entry.candidate, entry.candidate_seconds]),
+    )
+
+
+def replayed(baseline: Side, candidate: Side, options: DuelOptions, draws: np.random.Generator) -> Comparison:
     """Replay one duel from recorded pairs: blocks of neighbours in random order, its two stages as in a live one."""
-    n = len(baseline)
+    n = baseline.shape[1]
     starts = draws.integers(0, n, size=-(-options.most_pairs // BLOCK))
     places = ((starts[:, None] + np.arange(BLOCK)) % n).ravel()[: options.most_pairs]
-    first, second = np.asarray(baseline)[places], np.asarray(candidate)[places]
-    head = options.pairs
-    length = all_pairs(first[:head].tolist(), second[:head].tolist(), options)
-    return compare(first[:length].tolist(), second[:length].tolist())
+    drawn = baseline[:, places], candidate[:, places]
+    length = all_pairs(*(_turns(side[:, : options.pairs]) for side in drawn), options)
+    return compared(*(side[:, :length] for side in drawn))
 
 
-def stretches(entry: Recording) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def compared(baseline: Side, candidate: Side) -> Comparison:
+    """Compare as a duel does."""
+    return compare(baseline[0], candidate[0], seconds=(baseline[1], candidate[1]))
+
+
+def _turns(side: Side) -> Turns:
+    return Turns(rates=tuple(side[0].tolist()), seconds=tuple(side[1].tolist()))
+
+
+def stretches(entry: Recording) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
     """Return a recording's long run and the pairs for its duels: every other stretch each."""
-    baseline, candidate = np.asarray(entry.baseline), np.asarray(entry.candidate)
-    odd = (np.arange(len(baseline)) // STRETCH) % 2 == 1
-    return (baseline[~odd], candidate[~odd]), (baseline[odd], candidate[odd])
+    baseline, candidate = sides(entry)
+    odd = (np.arange(baseline.shape[1]) // STRETCH) % 2 == 1
+    return (baseline[:, ~odd], candidate[:, ~odd]), (baseline[:, odd], candidate[:, odd])
 
 
 if __name__ == "__main__":
     main()
 
 
-__all__ = ["OPTIONS", "Recording", "recordings", "replayed", "stretches"]
+__all__ = ["OPTIONS", "Recording", "compared", "recordings", "replayed", "sides", "stretches"]

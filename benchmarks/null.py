@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from common import finish, options, small_cnn
-from noise import OPTIONS, recordings, replayed
+from noise import OPTIONS, recordings, replayed, sides
 
 import autotrain
 from autotrain.knobs.base import Choices
@@ -42,12 +42,13 @@ def main() -> None:
             continue
         false, found, lengths = 0, 0, []
         for _ in range(DUELS):
-            sides = [entry.baseline, entry.candidate]
-            draws.shuffle(sides)  # so that the truth is 1 exactly, whatever one of the two rigs had going for it
-            drawn = replayed(*sides, OPTIONS, draws)
+            one, other = sides(entry)
+            if draws.random() < 0.5:  # so that the truth is 1 exactly, whatever one of the two rigs had going for it
+                one, other = other, one
+            drawn = replayed(one, other, OPTIONS, draws)
             false += drawn.verdict is Verdict.FASTER
             lengths.append(drawn.ratio.n)
-            planted = replayed(sides[0], [GAIN * rate for rate in sides[1]], OPTIONS, draws)
+            planted = replayed(one, other * np.asarray([[GAIN], [1 / GAIN]]), OPTIONS, draws)
             found += planted.verdict is Verdict.FASTER
         print(
             f"{entry.name}: {len(entry.baseline)} recorded pairs; of {DUELS} duels {false / DUELS:.2%} claim a gain, "

@@ -4,7 +4,7 @@ Nine jobs, each held back by one thing: files that are slow to open, a dataset t
 photographs, a costly policy, a costly collate function, a slow bus to the device, a model of many tiny operators, a
 heavy model, and more workers than cores. Each is measured as a probe measures its default, up to the finding.
 On a CPU nothing is copied, so the slow bus is a stand-in: ``Transfer.move`` sleeps as long as the bytes of a batch take
-at 30 MB/s. No setting relieves that; its remedy is a change of the task, bytes instead of float64.
+at 15 MB/s. No setting relieves that; its remedy is a change of the task, bytes instead of float64.
 Bars:
 - every cause is named rightly;
 - the predicted gain of the remedy is within 15% of what default and remedy then give in an interleaved comparison.
@@ -44,9 +44,11 @@ from autotrain.knobs.registry import canonical, default_settings, illegal, key
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.heat import Contender, HeatOptions
+from autotrain.measure.measurement import Window
 from autotrain.measure.profile import profile
 from autotrain.measure.session import Session
 from autotrain.preparation import prepare_workload
+from autotrain.search.duel import Turns
 from autotrain.search.events import silent
 from autotrain.search.job import job_facts
 from autotrain.search.narrow import measure_contents
@@ -58,12 +60,15 @@ from autotrain.workload import Workload
 from autotrain.world import world
 
 WITHIN = 0.15
-ROUNDS, QUICK_ROUNDS = 16, 8
-TURNS = HeatOptions(turn_s=0.4, warmup_s=1.0)
+ROUNDS, QUICK_ROUNDS = 60, 30
+TURNS = HeatOptions(turn_s=0.15, warmup_s=1.0)
 ALONE = HeatOptions(rounds=5, turn_s=0.1, warmup_s=0.3, behind=None)
 
+TURNS_ALONE = 16
+"""Windows of every way of loading."""
+
 OPEN_S = 0.006
-BUS_BYTES_PER_S = 30e6
+BUS_BYTES_PER_S = 15e6
 
 Change = Mapping[str, Value]
 
@@ -302,7 +307,7 @@ def examined(workload: Workload, case: Case) -> tuple[Session, Finding | None, l
         full = recorder.full(default, options=replace(SCREENING, windows=8, warmup_s=1.5))
         assert full is not None, recorder.session.failures
         recorder.note(profile=profile(workload, default, clock=clock, step_s=workload.batch_size / full.rate.value))
-        measure_contents(recorder, (default, *members))  # side by side, in one process
+        measure_contents(recorder, (default, *members), turns=TURNS_ALONE)  # side by side, in one process
         if default.workers:
             recorder.loading(default)
         recorder.compute(default)
@@ -315,18 +320,17 @@ def examined(workload: Workload, case: Case) -> tuple[Session, Finding | None, l
 
 def measured(sides: Sequence[tuple[Workload, Settings]], rounds: int) -> Any:
     """Let two sides take turns in random order; return the second's rate over the first's."""
-    order, rows = Random(0), []
+    order = Random(0)
+    rows: list[tuple[Window, Window]] = []
     with ExitStack() as stack:
         contenders = [Contender(workload, settings, stack, TURNS) for workload, settings in sides]
         for contender in contenders:
             contender.warm_up()
         for _ in range(rounds):
-            rates = [0.0, 0.0]
-            for place in order.sample((0, 1), 2):
-                window = contenders[place].turn()
-                rates[place] = window.images / window.wall_s
-            rows.append(rates)
-    return compare([row[0] for row in rows], [row[1] for row in rows]).ratio
+            row = {place: contenders[place].turn() for place in order.sample((0, 1), 2)}
+            rows.append((row[0], row[1]))
+    turns = [Turns.of([row[place] for row in rows]) for place in (0, 1)]
+    return compare(turns[0].rates, turns[1].rates, seconds=(turns[0].seconds, turns[1].seconds)).ratio
 
 
 def remedy_of(case: Case, session: Session, finding: Finding, members: Sequence[Settings]) -> tuple[Settings, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from autotrain.data.stages import Stage
-from autotrain.diagnose.demand import Demand, demand, predict
+from autotrain.diagnose.demand import Demand, demand, predict, uncalibrated
 from autotrain.diagnose.finding import Bottleneck, Cause, Finding
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.profile import StageProfile
@@ -279,6 +279,25 @@ def _relief_of_input(session: Session, full: Measurement, need: Demand, share: f
     return max(1.0, each_s / max(need.compute_s, loading_s / max(1, full.settings.workers)))
 
 
+def _expected(session: Session, settings: Settings, cause: Cause | None) -> float | None:
+    """Return the images/s that settings are expected to reach."""
+    if cause is not Cause.OVERSUBSCRIBED:
+        return predict(session, settings)
+    expected = uncalibrated(session, settings)
+    return None if expected is None else expected.per_s
+
+
+def _reference(session: Session, full: Measurement, cause: Cause | None) -> float:
+    """Return what a remedy's rate is compared with.
+
+    The model is judged by ratios: it also predicts the default, and its error there cancels. Where too many run at once
+    it knows nothing of how they get in each other's way, but the default's own burst does; the remedy is free of that.
+    """
+    if cause is Cause.OVERSUBSCRIBED:
+        return full.rate.value
+    return predict(session, session.default) or full.rate.value
+
+
 def _with_remedy(session: Session, full: Measurement, finding: Finding, members: tuple[Settings, ...]) -> Finding:
     by_bottleneck = KNOBS_BY_BOTTLENECK.get(finding.bottleneck, COMPUTE_KNOBS + INPUT_KNOBS)
     knobs = by_bottleneck if finding.cause is None else KNOBS_BY_CAUSE[finding.cause]
@@ -286,7 +305,7 @@ def _with_remedy(session: Session, full: Measurement, finding: Finding, members:
     for settings in members:
         if settings == session.default or set(settings.changes(session.default)) - set(knobs):
             continue
-        rate = predict(session, settings)
+        rate = _expected(session, settings, finding.cause)
         if rate is not None:
             predicted[settings] = rate
     if not predicted:
@@ -296,8 +315,7 @@ def _with_remedy(session: Session, full: Measurement, finding: Finding, members:
         (settings for settings, rate in predicted.items() if rate >= enough),
         key=lambda settings: (len(settings.changes(session.default)), -predicted[settings]),
     )
-    # The model is judged by ratios: it also predicts the default, and its error there cancels.
-    gain = predicted[remedy] / (predict(session, session.default) or full.rate.value)
+    gain = predicted[remedy] / _reference(session, full, finding.cause)
     if gain <= 1.02:
         advice = ADVICE.get(finding.cause) if finding.cause is not None else None
         words = "no setting that is legal here relieves it" + (f"; what may: {advice}" if advice else "")

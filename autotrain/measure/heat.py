@@ -74,6 +74,11 @@ class Lane:
         """Images/s, by round."""
         return tuple(entry.images / entry.wall_s for entry in self.windows)
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """How long its turns took, by round."""
+        return tuple(entry.wall_s for entry in self.windows)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
@@ -151,7 +156,7 @@ def heat(
     seed: int = 0,
     clock: Clock | None = None,
     report: Callable[[tuple[float | None, ...]], None] | None = None,
-    more: Callable[[Sequence[Sequence[float]]], int] | None = None,
+    more: Callable[[Sequence[Sequence[Window]]], int] | None = None,
 ) -> Heat:
     """Let contenders run against each other: in each round all take their turns, in random order.
 
@@ -164,7 +169,7 @@ def heat(
         seed: of the order.
         clock: brings the time.
         report: is told the rates of each round, None for those who did not run.
-        more: asked once, when all rounds are run, with every contender's rates, how many rounds are wanted in all.
+        more: asked once, when all rounds are run, with every contender's windows, how many rounds are wanted in all.
 
     Raises:
         HeatInterrupted: Ctrl-C.
@@ -224,12 +229,12 @@ def _rounds(
     clock: Clock,
     tally: _Tally,
     report: Callable[[tuple[float | None, ...]], None] | None,
-    more: Callable[[Sequence[Sequence[float]]], int] | None,
+    more: Callable[[Sequence[Sequence[Window]]], int] | None,
 ) -> None:
     started, wanted, done = clock.now(), options.rounds, 0
     while any(runner.running for runner in runners) and not _alone(runners, options, done):
         if done >= wanted and more is not None:
-            wanted = max(wanted, more([_rates(runner) for runner in runners]))
+            wanted = max(wanted, more([runner.windows for runner in runners]))
             more = None
         if done >= wanted or (done >= 2 and clock.now() - started >= options.limit_s):
             break

@@ -63,13 +63,18 @@ class DuelRecord:
     candidate: Settings
     baseline_rates: tuple[float, ...]
     candidate_rates: tuple[float, ...]
+    baseline_seconds: tuple[float, ...] = ()
+    """How long the turns of each pair took; empty in sessions of earlier versions, as the next."""
+
+    candidate_seconds: tuple[float, ...] = ()
 
     @property
     def comparison(self) -> Comparison | None:
         """The verdict, None while there are too few pairs."""
         if len(self.baseline_rates) < FEWEST_PAIRS:
             return None
-        return compare(self.baseline_rates, self.candidate_rates)
+        seconds = (self.baseline_seconds, self.candidate_seconds) if self.baseline_seconds else None
+        return compare(self.baseline_rates, self.candidate_rates, seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

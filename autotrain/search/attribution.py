@@ -12,6 +12,7 @@ from autotrain.knobs.registry import canonical, illegal, without_each
 from autotrain.measure.heat import Heat, HeatOptions, heat
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Attribution, Session
+from autotrain.search.duel import Turns
 from autotrain.search.events import Measuring
 from autotrain.search.recorder import Recorder
 from autotrain.settings import Settings
@@ -102,7 +103,7 @@ def _step_s(session: Session, settings: Settings) -> float:
 
 def _rates(
     recorder: Recorder, contenders: list[Settings], options: HeatOptions, limit_s: float
-) -> dict[Settings, tuple[float, ...]]:
+) -> dict[Settings, Turns]:
     if not contenders:
         return {}
     session = recorder.session
@@ -123,20 +124,25 @@ def _rates(
     except CandidateError as problem:
         log.info("no attribution: %s", problem)
         return {}
-    return {lane.settings: lane.rates for lane in result.lanes if lane.problem is None}
+    return {lane.settings: Turns.of(lane.windows) for lane in result.lanes if lane.problem is None}
 
 
-def _duel_rates(session: Session, chosen: Settings) -> dict[Settings, tuple[float, ...]]:
+def _duel_rates(session: Session, chosen: Settings) -> dict[Settings, Turns]:
     record = session.final_duel
     if record is None or (record.baseline, record.candidate) != (session.default, chosen):
         return {}
-    return {record.baseline: record.baseline_rates, record.candidate: record.candidate_rates}
+    return {
+        record.baseline: Turns(rates=record.baseline_rates, seconds=record.baseline_seconds),
+        record.candidate: Turns(rates=record.candidate_rates, seconds=record.candidate_seconds),
+    }
 
 
-def _ratio(rates: dict[Settings, tuple[float, ...]], below: Settings, above: Settings) -> Estimate | None:
+def _ratio(rates: dict[Settings, Turns], below: Settings, above: Settings) -> Estimate | None:
     """Return the rate of ``above`` over that of ``below``, None where one of them did not run to the end."""
     if below == above or below not in rates or above not in rates:
         return None
-    if len(rates[below]) < FEWEST_PAIRS or len(rates[below]) != len(rates[above]):
+    one, other = rates[below], rates[above]
+    if len(one.rates) < FEWEST_PAIRS or len(one.rates) != len(other.rates):
         return None
-    return compare(rates[below], rates[above]).ratio
+    seconds = (one.seconds, other.seconds) if one.seconds else None
+    return compare(one.rates, other.rates, seconds=seconds).ratio

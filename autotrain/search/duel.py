@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from autotrain.errors import CandidateError
 from autotrain.measure.heat import Contender, HeatOptions, heat
+from autotrain.measure.measurement import Window
 from autotrain.measure.session import DuelRecord
 from autotrain.settings import Settings
 from autotrain.stats.compare import pairs_needed
 from autotrain.workload import Workload
 
-__all__ = ["Contender", "DuelOptions", "all_pairs", "duel", "interleave"]
+__all__ = ["Contender", "DuelOptions", "Turns", "all_pairs", "duel", "interleave"]
 
 FIRST_PAIRS, MOST_PAIRS = 10, 120
 """Pairs of a duel's first stage, and of both stages together."""
@@ -82,7 +83,7 @@ def duel(
         options=options.heat_options(options.pairs),
         seed=seed,
         report=report,
-        more=lambda rates: all_pairs(rates[0], rates[1], options),
+        more=lambda windows: all_pairs(Turns.of(windows[0]), Turns.of(windows[1]), options),
     )
     for lane in result.lanes:
         if lane.problem is not None:
@@ -92,12 +93,37 @@ def duel(
         candidate=candidate,
         baseline_rates=result.lanes[0].rates,
         candidate_rates=result.lanes[1].rates,
+        baseline_seconds=result.lanes[0].seconds,
+        candidate_seconds=result.lanes[1].seconds,
     )
 
 
-def all_pairs(baseline: Sequence[float], candidate: Sequence[float], options: DuelOptions) -> int:
-    """Return how many pairs a duel has in all, given the rates of its first stage."""
-    needed = pairs_needed(baseline, candidate, half_width=options.half_width)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What one side did, by pair."""
+
+    rates: tuple[float, ...]
+    """Images/s."""
+
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Turns:
+        """Return the turns of some windows."""
+        return cls(
+            rates=tuple(entry.images / entry.wall_s for entry in windows),
+            seconds=tuple(entry.wall_s for entry in windows),
+        )
+
+
+def all_pairs(baseline: Turns, candidate: Turns, options: DuelOptions) -> int:
+    """Return how many pairs a duel has in all, given the turns of its first stage."""
+    needed = pairs_needed(
+        baseline.rates,
+        candidate.rates,
+        half_width=options.half_width,
+        seconds=(baseline.seconds, candidate.seconds),
+    )
     return max(options.pairs, min(options.most_pairs, needed))
 
 

@@ -72,12 +72,12 @@ def _not_worth_a_process(recorder: Recorder, entrants: Iterable[Settings]) -> di
     return {entry: reason for entry in entrants if decoder(entry.decoder).misplaced() is not None}
 
 
-def measure_contents(recorder: Recorder, members: Sequence[Settings]) -> None:
+def measure_contents(recorder: Recorder, members: Sequence[Settings], *, turns: int = QUICK_TURNS) -> None:
     """Measure, in one process, every way of loading that the members differ in and that is not known yet."""
     session = recorder.session
     known = {content(entry.settings) for entry in session.of(Kind.INPUT)}
     wanted = {content(entry): entry for entry in reversed(members) if content(entry) not in known}
-    _measure(recorder, [replace(entry, workers=0) for entry in wanted.values()], turns=QUICK_TURNS)
+    _measure(recorder, [replace(entry, workers=0) for entry in wanted.values()], turns=turns)
 
 
 def _rates(recorder: Recorder, entrants: list[Settings]) -> dict[Settings, float]:

@@ -8,10 +8,13 @@ from enum import Enum
 import numpy as np
 from scipy.special import stdtrit
 
-from autotrain.stats.summary import Estimate
+from autotrain.stats.summary import Array, Estimate
 
 FEWEST_PAIRS = 3
 """Pairs from which on an interval is given; with two, Student's t at 95% is 12.7 and proves nothing."""
+
+Seconds = tuple[Sequence[float], Sequence[float]]
+"""Durations of the turns of two sides."""
 
 FEWEST_FOR_CORRELATION, MOST_CORRELATED = 8, 0.8
 """Pairs from which on their correlation is looked at, and how much of it is believed."""
@@ -40,16 +43,30 @@ def compare(
     baseline: Sequence[float],
     candidate: Sequence[float],
     *,
+    seconds: Seconds | None = None,
     confidence: float = 0.95,
     least_gain: float = 0.01,
 ) -> Comparison:
     """Compare rates of interleaved turns: the i-th of both were measured next to each other.
 
-    Logarithms of the pairs' ratios make rates comparable by difference, so that swapping the sides inverts the ratio
-    and a common factor (a slow minute of the machine) cancels. Their mean has a Student t interval, widened where
-    neighbouring pairs are alike (a loader's stock fills and empties over several turns): at 95%, two-sided, equal rates are called faster in at most 2.5% of comparisons. FASTER needs the whole interval above
-    ``1 + least_gain``; SLOWER needs it below 1. The length is to be fixed beforehand: looking after each pair and
-    stopping at the first verdict would raise the false claims.
+    Logarithms make rates comparable by difference, so that swapping the sides inverts the ratio and a common factor (a
+    slow minute of the machine) cancels. The pairs' differences have a Student t interval, widened where neighbouring
+    pairs are alike (a loader's stock fills and empties over several turns): at 95%, two-sided, equal rates are called
+    faster in at most 2.5% of comparisons. FASTER needs the whole interval above ``1 + least_gain``; SLOWER needs it
+    below 1. The length is to be fixed beforehand: looking after each pair and stopping at the first verdict would raise
+    the false claims.
+
+    With ``seconds`` the ratio is that of the pooled rates, all images over all seconds, as a long training has them;
+    its differences are those of the linearised logarithm (the ratio estimator: Cochran, Sampling Techniques, 1977,
+    chapter 6). Without, it is the geometric mean of the pairs' ratios, which is another number where a side's rate jumps from
+    turn to turn.
+
+    Args:
+        baseline: images/s of one side.
+        candidate: images/s of the other.
+        seconds: how long each turn of the two sides took.
+        confidence: of the interval.
+        least_gain: share by which the candidate must be faster.
 
     Raises:
         ValueError: the lengths differ, there are fewer than three pairs, a rate is not positive and finite, or
@@ -64,7 +81,7 @@ def compare(
     rates = np.asarray([baseline, candidate], dtype=np.float64)
     if not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError("compare: every rate must be positive and finite")
-    ratio = _ratio(np.log(rates[1]) - np.log(rates[0]), confidence)
+    ratio = _ratio(_differences(rates, seconds), confidence)
     verdict = Verdict.INCONCLUSIVE
     if ratio.low > 1 + least_gain:
         verdict = Verdict.FASTER
@@ -74,7 +91,12 @@ def compare(
 
 
 def pairs_needed(
-    baseline: Sequence[float], candidate: Sequence[float], *, half_width: float, confidence: float = 0.95
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    half_width: float,
+    seconds: Seconds | None = None,
+    confidence: float = 0.95,
 ) -> int:
     """Return how many pairs make the ratio's interval ``half_width`` wide on each side, judged by a first sample.
 
@@ -85,6 +107,7 @@ def pairs_needed(
     Args:
         baseline: rates of the first stage.
         candidate: rates of the same pairs.
+        seconds: as for ``compare``.
         half_width: wanted, as a share of the ratio, such as 0.025.
         confidence: of the interval.
 
@@ -92,19 +115,33 @@ def pairs_needed(
         ValueError: as for ``compare``.
     """
     compare(baseline, candidate, confidence=confidence)
-    logs = np.log(np.asarray(candidate, dtype=np.float64)) - np.log(np.asarray(baseline, dtype=np.float64))
+    logs = _differences(np.asarray([baseline, candidate], dtype=np.float64), seconds)
     reach = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * _deviation(logs)
     return max(len(logs), math.ceil((reach / math.log1p(half_width)) ** 2))
 
 
-def _ratio(logs: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> Estimate:
+def _differences(rates: Array, seconds: Seconds | None) -> Array:
+    """Return per pair by how much the candidate's logarithm is larger; their mean is the logarithm of the ratio."""
+    if seconds is None:
+        return np.asarray(np.log(rates[1]) - np.log(rates[0]))
+    alike = all(len(entry) == rates.shape[1] for entry in seconds)
+    times = np.asarray(seconds if alike else [], dtype=np.float64)
+    if not alike or not (np.isfinite(times) & (times > 0)).all():
+        raise ValueError("compare: every rate needs the seconds that it was measured over, positive and finite")
+    images = rates * times
+    pooled = np.log(images.mean(axis=1)) - np.log(times.mean(axis=1))
+    parts = images / images.mean(axis=1, keepdims=True) - times / times.mean(axis=1, keepdims=True)
+    return np.asarray(pooled[1] - pooled[0] + parts[1] - parts[0])
+
+
+def _ratio(logs: Array, confidence: float) -> Estimate:
     n = len(logs)
     reach = float(stdtrit(n - 1, (1 + confidence) / 2)) * _deviation(logs) / math.sqrt(n)
     mean = float(logs.mean())
     return Estimate(value=math.exp(mean), low=math.exp(mean - reach), high=math.exp(mean + reach), n=n)
 
 
-def _deviation(logs: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+def _deviation(logs: Array) -> float:
     """Return the standard deviation, times what the mean's error grows by where neighbours are alike.
 
     That is ``sqrt((1 + r) / (1 - r))`` for a first-order autoregressive series with correlation r at lag 1; a negative

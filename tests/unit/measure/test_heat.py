@@ -262,13 +262,13 @@ def test_no_round_begins_after_the_limit_but_two_are_run(scene: Scene, limit_s: 
 def test_it_is_asked_once_how_many_rounds_are_wanted(scene: Scene) -> None:
     asked: list[list[list[float]]] = []
 
-    def more(rates: Sequence[Sequence[float]]) -> int:
-        asked.append([list(entry) for entry in rates])
+    def more(windows: Sequence[Sequence[Window]]) -> int:
+        asked.append([[entry.images / entry.wall_s for entry in lane] for lane in windows])
         return 9
 
     scene.rates[SECOND] = 101.0
     result = scene.run(FIRST, SECOND, options=HeatOptions(rounds=4, turn_s=0.125), more=more)
-    assert asked == [[[100.0] * 4, [101.0] * 4]]
+    assert asked == [[[pytest.approx(100.0)] * 4, [pytest.approx(101.0)] * 4]]
     assert [len(lane.windows) for lane in result.lanes] == [9, 9]
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -113,3 +114,31 @@ def test_more_confidence_wants_more_pairs():
 def test_what_cannot_be_compared_cannot_be_planned(baseline, candidate, options, message):
     with pytest.raises(ValueError, match=message):
         pairs_needed(baseline, candidate, half_width=0.022, **options)
+
+
+def test_with_durations_the_ratio_is_that_of_the_pooled_rates() -> None:
+    """A side that jumps between two rates trains a long time at the pooled one, not at their geometric mean."""
+    images = 32.0
+    seconds = [0.1, 0.3] * 10
+    jumping = [images / each for each in seconds]
+    even = [images / 0.2] * 20
+    ratio = compare(even, jumping, seconds=([0.2] * 20, seconds)).ratio
+    assert ratio.value == pytest.approx(1.0)
+    assert ratio.low < 1 < ratio.high
+    assert compare(even, jumping).ratio.value == pytest.approx((1 / 0.75) ** 0.5)
+    swapped = compare(jumping, even, seconds=(seconds, [0.2] * 20)).ratio
+    assert swapped.low == pytest.approx(1 / ratio.high)
+
+
+@pytest.mark.parametrize("seconds", [([0.2] * 3, [0.2] * 4), ([0.2] * 4, [0.2, 0.2, 0.0, 0.2])])
+def test_durations_are_checked(seconds: tuple[list[float], list[float]]) -> None:
+    with pytest.raises(ValueError, match="every rate needs the seconds"):
+        compare([1.0] * 4, [1.0] * 4, seconds=seconds)
+
+
+def test_neighbours_that_are_alike_widen_the_interval() -> None:
+    logs = np.repeat(np.random.default_rng(0).normal(0, 0.05, 10), 4)
+    mixed = np.random.default_rng(1).permutation(logs)
+    alike, apart = (compare([1.0] * 40, np.exp(entry).tolist()).ratio for entry in (logs, mixed))
+    assert alike.value == pytest.approx(apart.value)
+    assert alike.high / alike.low > 1.05 * apart.high / apart.low
