@@ -51,6 +51,9 @@ COMPILE_PAYS_S = 1800.0
 COMPILE_S = 90.0
 """Seconds that an automatic budget gains for that."""
 
+LEAST_ATTRIBUTION_S = 3.0
+"""Seconds below which no contender of the attribution could be set up; a single change is read off the duel."""
+
 CHECK_S = 120.0
 """Seconds that loading the first batch and running the model on it may take in a child process."""
 
@@ -328,7 +331,8 @@ class Prober:
         limit_s = self.budget.left_until(ATTRIBUTION_END)
         if chosen == self.space.default or self.session.interrupted:
             return
-        self._tell(Stage(title="attribution"))
+        if limit_s > LEAST_ATTRIBUTION_S:
+            self._tell(Stage(title="attribution"))
         found = attribute(self.recorder, chosen, turn_s=tournament.turn_s, turns=tournament.turns, limit_s=limit_s)
         self.recorder.note(attributions=found)
 

@@ -58,8 +58,8 @@ def compare(
 
     With ``seconds`` the ratio is that of the pooled rates, all images over all seconds, as a long training has them;
     its differences are those of the linearised logarithm (the ratio estimator: Cochran, Sampling Techniques, 1977,
-    chapter 6). Without, it is the geometric mean of the pairs' ratios, which is another number where a side's rate jumps from
-    turn to turn.
+    chapter 6). Without, it is the geometric mean of the pairs' ratios, which is another number where a side's rate
+    jumps from turn to turn.
 
     Args:
         baseline: images/s of one side.

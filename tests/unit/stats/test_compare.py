@@ -141,4 +141,4 @@ def test_neighbours_that_are_alike_widen_the_interval() -> None:
     mixed = np.random.default_rng(1).permutation(logs)
     alike, apart = (compare([1.0] * 40, np.exp(entry).tolist()).ratio for entry in (logs, mixed))
     assert alike.value == pytest.approx(apart.value)
-    assert alike.high / alike.low > 1.05 * apart.high / apart.low
+    assert math.log(alike.high / alike.low) > 2 * math.log(apart.high / apart.low)
