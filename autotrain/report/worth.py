@@ -11,6 +11,9 @@ from autotrain.search.recorder import value_words
 from autotrain.settings import Value
 from autotrain.stats.summary import Estimate
 
+TELLING = 1.2
+"""Width, as a factor, up to which an interval around 1 says that a setting is worth next to nothing."""
+
 
 def worth_lines(entries: Sequence[Worth]) -> Iterator[Line]:
     """Tell what each changed setting is worth, alone and within the choice, and how they depend on each other."""
@@ -36,7 +39,9 @@ def value_text(value: Value) -> str:
 
 def sentences(entries: Sequence[Worth]) -> Iterator[str]:
     """Yield what alone and within say about each other, beyond their intervals."""
-    idle = [_name(entry) for entry in entries if entry.within and entry.within.low <= 1 <= entry.within.high]
+    around = [(entry, entry.within) for entry in entries if entry.within and entry.within.low <= 1 <= entry.within.high]
+    idle = [_name(entry) for entry, ratio in around if ratio.high / ratio.low <= TELLING]
+    untold = [_name(entry) for entry, ratio in around if ratio.high / ratio.low > TELLING]
     for entry in entries:
         alone, within = entry.alone, entry.within
         if within is not None and within.high < 1:
@@ -45,6 +50,8 @@ def sentences(entries: Sequence[Worth]) -> Iterator[str]:
             yield from _interaction(entry, alone, within, entries)
     if idle:
         yield f"Worth nothing measurable within the choice: {', '.join(idle)}."
+    if untold:
+        yield f"Too few turns to tell what these are worth: {', '.join(untold)}; a longer budget would."
 
 
 def _interaction(entry: Worth, alone: Estimate, within: Estimate, entries: Sequence[Worth]) -> Iterator[str]:

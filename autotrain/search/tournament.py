@@ -58,6 +58,9 @@ FINALISTS = 4
 TIE = 1.01
 """Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
 
+UNMET_TIE = 1.02
+"""The same where there was no time for a play-off, and only heats have told."""
+
 
 class Tournament:
     """Finds the best settings of a space within a budget.
@@ -170,8 +173,9 @@ class Tournament:
         if leader is None:
             return None
         close = self._close(leader)
+        met = [entry for entry in candidates(self._recorder.session) if entry.settings in close]
         if len(close) < 2 or self._budget.spent_s > until_s:
-            return leader.settings
+            return self._simplest(met or [leader], UNMET_TIE)
         self._tell(Stage(title="play-off", steps=PLAY_OFF.rounds))
         limit = max(2.0, until_s - self._budget.spent_s)
         measured = self._heat(close, replace(PLAY_OFF, limit_s=limit))
@@ -179,9 +183,13 @@ class Tournament:
         if not stayed:
             leader = best(self._recorder.session) or leader
             return leader.settings
+        return self._simplest(stayed, TIE)
+
+    def _simplest(self, measured: Sequence[Measurement], tie: float) -> Settings:
+        """Return the settings with the fewest changes of those that are within a factor of the best."""
         session = self._recorder.session
-        least = min(training_s(session, entry) for entry in stayed)
-        tied = [entry for entry in stayed if training_s(session, entry) <= TIE * least]
+        least = min(training_s(session, entry) for entry in measured)
+        tied = [entry for entry in measured if training_s(session, entry) <= tie * least]
         default = session.default
         return min(tied, key=lambda entry: (len(entry.settings.changes(default)), training_s(session, entry))).settings
 

@@ -343,9 +343,13 @@ def test_without_a_rival_or_time_the_best_goes_on(make: Any) -> None:
     made = make()
     assert play_off(made, {DEFAULT: 400.0, BOTH: 1000.0}) == BOTH
     assert field_of(made).heats == []
+
+
+@pytest.mark.parametrize(("rate", "chosen"), [(999.0, WORKERS), (960.0, BOTH)])
+def test_without_time_the_simplest_of_equals_goes_on(make: Any, rate: float, chosen: Settings) -> None:
     late = make()
     field_of(late).clock.time = 200.0
-    assert play_off(late, {DEFAULT: 400.0, BOTH: 1000.0, WORKERS: 999.0}) == BOTH
+    assert play_off(late, {DEFAULT: 400.0, BOTH: 1000.0, WORKERS: rate}) == chosen
     assert field_of(late).heats == []
 
 
