@@ -111,8 +111,9 @@ class Contender:
         frozen = self._rig.input.loader.resume() if self._loads else True
         try:
             with self._rig.active():
-                if not frozen and self._drive.stock:
-                    discard(self._drive, 2 * self._drive.stock)
+                if self._drive.stock:
+                    # Workers that were frozen need some 10 ms until each has a core of its own again.
+                    discard(self._drive, 1 if frozen else 2 * self._drive.stock)
                 return run_window(self._drive, self._window, self._clock)
         finally:
             self._drive.losses.clear()

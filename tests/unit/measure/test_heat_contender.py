@@ -76,8 +76,8 @@ def test_they_are_frozen_again_after_a_turn_that_raised(enter: Any, monkeypatch:
     assert drive.rig.input.loader.calls == ["pause", "resume", "pause"]
 
 
-def test_where_they_cannot_be_frozen_a_turn_first_uses_up_twice_their_stock(enter: Any) -> None:
-    for freezes, steps in ((True, 16), (False, 16 + 2 * 5)):
+def test_a_turn_begins_untimed_and_uses_up_twice_the_stock_of_workers_that_cannot_be_frozen(enter: Any) -> None:
+    for freezes, steps in ((True, 16 + 1), (False, 16 + 2 * 5)):
         contender, drive = enter(host_s=1 / 64, stock=5)
         drive.rig.input.loader.freezes = freezes
         contender.warm_up()
