@@ -6,14 +6,13 @@ import logging
 import math
 from dataclasses import replace
 
-from autotrain.diagnose.demand import predict
 from autotrain.errors import CandidateError
 from autotrain.knobs.registry import canonical, illegal, without_each
 from autotrain.measure.heat import Heat, HeatOptions, heat
-from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Attribution, Session
 from autotrain.search.duel import Turns
 from autotrain.search.events import Measuring
+from autotrain.search.objective import step_s, turn_cost_s
 from autotrain.search.recorder import Recorder
 from autotrain.settings import Settings
 from autotrain.stats.compare import FEWEST_PAIRS, compare
@@ -88,17 +87,11 @@ def _affordable(session: Session, wanted: list[Settings], options: HeatOptions, 
 
 def _start_s(session: Session, settings: Settings) -> float:
     steps = 2 + settings.workers * settings.prefetch
-    return START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, steps * _step_s(session, settings)))
+    return START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, steps * step_s(session, settings)))
 
 
 def _round_s(session: Session, settings: Settings, options: HeatOptions) -> float:
-    return options.turns * max(options.turn_s, _step_s(session, settings))
-
-
-def _step_s(session: Session, settings: Settings) -> float:
-    measured = session.find(Kind.FULL, settings)
-    rate = measured.rate.value if measured else predict(session, settings) or session.of(Kind.FULL)[0].rate.value
-    return session.job.batch_size / rate
+    return options.turns * turn_cost_s(session, settings, options.turn_s)
 
 
 def _rates(

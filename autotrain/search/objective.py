@@ -92,3 +92,16 @@ def best(session: Session) -> Measurement | None:
         key=lambda entry: (training_s(session, entry), len(entry.settings.changes(session.default))),
         default=None,
     )
+
+
+def step_s(session: Session, settings: Settings) -> float:
+    """Return the seconds of a step: as measured, else as predicted, else the default's."""
+    measured = session.find(Kind.FULL, settings)
+    rate = measured.rate.value if measured else predict(session, settings) or session.of(Kind.FULL)[0].rate.value
+    return session.job.batch_size / rate
+
+
+def turn_cost_s(session: Session, settings: Settings, turn_s: float) -> float:
+    """Return the seconds that a turn of at least ``turn_s`` takes, with the step before it that workers need."""
+    step = step_s(session, settings)
+    return max(turn_s, step) + (step if settings.workers else 0.0)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autotrain.errors import CandidateError
-from autotrain.measure.measurement import Kind
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
 from autotrain.search.duel import FIRST_PAIRS, MOST_PAIRS, DuelOptions, duel
 from autotrain.search.events import Event, Noted, Stage, Turn
 from autotrain.search.guard import guard, needs_guard
+from autotrain.search.objective import step_s, turn_cost_s
 from autotrain.search.recorder import Recorder, describe
 from autotrain.search.tournament import Tournament
 from autotrain.settings import Settings
@@ -76,10 +76,10 @@ class Proof:
     def _passes_guard(self, finalist: Settings) -> bool:
         if not needs_guard(finalist, self._default):
             return True
-        steps = max(6, min(24, int(GUARD_SHARE * self._budget.total_s / (4 * self._step_s(self._default)))))
+        steps = max(6, min(24, int(GUARD_SHARE * self._budget.total_s / (4 * step_s(self._session, self._default)))))
         self._tell(Stage(title="numerics guard", steps=steps))
         sides = (finalist, self._default)
-        limit_s = 40 * steps * max(self._step_s(side) for side in sides)
+        limit_s = 40 * steps * max(step_s(self._session, side) for side in sides)
         try:
             result: Guard = self._recorder.run(guard, *sides, settings=sides, limit_s=limit_s, steps=steps)
         except CandidateError as problem:
@@ -137,9 +137,5 @@ class Proof:
         return replace(options, pairs=first, most_pairs=max(first, min(MOST_PAIRS, affordable)))
 
     def _pair_s(self, finalist: Settings, options: DuelOptions) -> float:
-        turns = [max(options.turn_s, self._step_s(side)) for side in (self._default, finalist)]
+        turns = [turn_cost_s(self._session, side, options.turn_s) for side in (self._default, finalist)]
         return OVERHEAD * options.turns * sum(turns)
-
-    def _step_s(self, settings: Settings) -> float:
-        measured = self._session.find(Kind.FULL, settings) or self._session.of(Kind.FULL)[0]
-        return self._recorder.workload.batch_size / measured.rate.value
