@@ -54,10 +54,7 @@ class Drive:
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
+        synchronize(self._device)
 
     def transfer_s(self) -> float | None:
         """Return the seconds that copies took since the last call, None where that is not known."""
@@ -166,6 +163,14 @@ class Resident:
 
     def __reduce__(self) -> tuple[type[Resident], tuple[()]]:
         return Resident, ()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def resident_batches(rig: Rig, count: int = 4) -> list[HostBatch]:

@@ -12,6 +12,7 @@ from autotrain.data.batch import HostBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.hardware.memory import memory_facts
+from autotrain.measure.drive import synchronize
 from autotrain.measure.session import LargestBatch
 from autotrain.settings import Settings
 from autotrain.workload import Workload
@@ -81,17 +82,12 @@ def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
 def _rate(rig: Rig, batch: HostBatch, *, repeats: int) -> float:
     moved = rig.move(batch)
     rig.train(moved)
-    _synchronize(rig)
+    synchronize(rig.device)
     started = perf_counter()
     for _ in range(repeats):
         rig.train(moved)
-    _synchronize(rig)
+    synchronize(rig.device)
     return batch.count * repeats / (perf_counter() - started)
-
-
-def _synchronize(rig: Rig) -> None:
-    if rig.device.type == "cuda":
-        torch.cuda.synchronize(rig.device)
 
 
 def _can_be_repeated(batch: HostBatch) -> bool:
