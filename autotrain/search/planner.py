@@ -21,11 +21,9 @@ from autotrain.search.objective import uncached_rate
 from autotrain.search.recorder import describe
 from autotrain.search.strength import policy_words
 from autotrain.settings import Settings
+from autotrain.stats.compare import LEAST_GAIN
 from autotrain.stats.summary import Estimate, ratio_of_rates, summarize
 from autotrain.workload import Workload
-
-LEAST_GAIN = 0.01
-"""Smallest gain that a duel may prove; the whole interval must lie above it."""
 
 
 def make_plan(session: Session, workload: Workload, finding: Finding | None) -> Plan:

@@ -13,6 +13,9 @@ from autotrain.stats.summary import Array, Estimate
 FEWEST_PAIRS = 3
 """Pairs from which on an interval is given; with two, Student's t at 95% is 12.7 and proves nothing."""
 
+LEAST_GAIN = 0.01
+"""Share by which a candidate must be faster to be called so."""
+
 Seconds = tuple[Sequence[float], Sequence[float]]
 """Durations of the turns of two sides."""
 
@@ -45,7 +48,7 @@ def compare(
     *,
     seconds: Seconds | None = None,
     confidence: float = 0.95,
-    least_gain: float = 0.01,
+    least_gain: float = LEAST_GAIN,
 ) -> Comparison:
     """Compare rates of interleaved turns: the i-th of both were measured next to each other.
 
