@@ -96,7 +96,3 @@ class Task:
 
     settings: Settings = Settings()
     """How the job runs today; what the probe compares with. PyTorch's own defaults where not given."""
-
-    def image_folder(self) -> Path | None:
-        """Return the dataset as a path where it was given as one."""
-        return Path(self.dataset) if isinstance(self.dataset, str | Path) else None

@@ -245,9 +245,3 @@ def _check_range(what: str, source: Source, seen: torch.Tensor | None, outputs: 
             f"the model gives {outputs} outputs, but the {what} has label {wrong}: labels must be 0 to {outputs - 1}. "
             f"{remedy}"
         )
-
-
-def describe_images(workload: Workload) -> str:
-    """Return what the model is fed, for people: ``1,002 image files at 96 px``."""
-    size = f" at {workload.image_size} px" if workload.image_size else ""
-    return f"{len(workload.source):,} {workload.source.kind}{size}"

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from rivals.training import small_cnn
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -54,18 +55,6 @@ def photographs(chosen: Path | None) -> Path:
     from make_images import make_images
 
     return Path(make_images(ROOT / ".demo")) / "train"
-
-
-def small_cnn(classes: int) -> nn.Module:
-    """Return a small convolutional network with batch normalisation, 0.24 million parameters."""
-
-    def block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
-        )
-
-    blocks = [block(3, 32, 1), block(32, 64, 2), block(64, 128, 2), block(128, 128, 2)]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
 class PlainScript:

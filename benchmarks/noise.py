@@ -103,7 +103,7 @@ def main() -> None:
 def _record(name: str, task: Task, baseline: Settings, candidate: Settings, seconds: float) -> Recording:
     workload = prepare_workload(task)
     equal = baseline == candidate
-    endless = replace(OPTIONS.heat_options(100_000), limit_s=seconds)
+    endless = replace(OPTIONS.heat, rounds=100_000, limit_s=seconds)
     result = heat(workload, (baseline, candidate), options=endless)
     first, second = result.lanes
     rates = f"{np.mean(first.rates):.0f} and {np.mean(second.rates):.0f} images/s"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
@@ -55,6 +57,26 @@ def alone(number: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def sweep(parent: Path, prefix: str, lock: str) -> None:
+    """Remove the folders of killed processes: those under a prefix whose lock file nobody holds any more.
+
+    Args:
+        parent: where they lie.
+        prefix: of the folders' names.
+        lock: name of the file in each of them that its owner shares; a folder without one is left alone.
+    """
+    for folder in parent.glob(f"{prefix}*"):
+        try:
+            number = os.open(folder / lock, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if alone(number):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(number)
 
 
 def _wait(number: int, kind: int, patience_s: float) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from autotrain.cache.cache import Cache
 from autotrain.cache.file import CacheFile, Place
 from autotrain.cache.header import data_at, initialise
-from autotrain.cache.lock import alone
+from autotrain.cache.lock import sweep
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _anonymous(length: int, capacity_bytes: int) -> CacheFile:
 
 def _temporary(length: int, capacity_bytes: int) -> CacheFile:
     """Make the file in a folder of its own; folders left by killed processes are removed on the way."""
-    _sweep(Path(tempfile.gettempdir()))
+    sweep(Path(tempfile.gettempdir()), PREFIX, "samples.bin")
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     remove = _in_this_process(folder)
     try:
@@ -96,16 +96,3 @@ def _in_this_process(folder: Path) -> Callable[[], None]:
             shutil.rmtree(folder, ignore_errors=True)
 
     return remove
-
-
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{PREFIX}*"):
-        try:
-            number = os.open(folder / "samples.bin", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            if alone(number):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(number)

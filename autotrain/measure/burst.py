@@ -16,7 +16,6 @@ from autotrain.hardware.monitor import Monitor
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import Drive, FullDrive
 from autotrain.measure.measurement import Measurement, Window
-from autotrain.stats.summary import summarize_rate
 from autotrain.stats.warmup import is_stationary
 
 MakeDrive = Callable[[Rig, Clock], Drive]
@@ -49,9 +48,6 @@ class BurstOptions:
     """Seconds after which warming up ends, settled or not, once the loader's stock has been used twice over; that in
     turn is waited for at most three times as long."""
 
-    behind: float = 0.85
-    """A burst is given up once its rate's interval lies below this share of the incumbent's rate."""
-
 
 SCREENING = BurstOptions()
 CEILING = BurstOptions(windows=5, limit_s=2.0, warmup_s=0.6)
@@ -62,7 +58,6 @@ def burst(
     *,
     make_drive: MakeDrive = FullDrive,
     options: BurstOptions = SCREENING,
-    incumbent: float | None = None,
     clock: Clock | None = None,
 ) -> Measurement:
     """Measure a rig.
@@ -71,7 +66,6 @@ def burst(
         rig: entered, not active.
         make_drive: what a step does: full training where not given.
         options: how long.
-        incumbent: images/s of the best so far; a burst clearly below ends early.
         clock: brings the time.
 
     Raises:
@@ -89,7 +83,7 @@ def burst(
         _reset_peak(rig)
         monitor = Monitor(clock.now, gpu=gpu_of(rig.device))
         monitor.start()
-        windows, stopped_early = _windows(drive, options, incumbent, clock)
+        windows = _windows(drive, options, clock)
         conditions = monitor.stop()
         return Measurement(
             kind=drive.kind,
@@ -103,7 +97,6 @@ def burst(
             peak_bytes=_peak(rig),
             other_cpu_share=conditions.other_cpu_share,
             issue_share=issue_share,
-            stopped_early=stopped_early,
             **gpu_conditions(conditions.gpu),
         )
 
@@ -166,24 +159,14 @@ def _issue_share(drive: Drive, issued: Sequence[float], durations: Sequence[floa
     return statistics.median(part / whole for part, whole in zip(issued, durations, strict=True) if whole > 0)
 
 
-def _windows(
-    drive: Drive, options: BurstOptions, incumbent: float | None, clock: Clock
-) -> tuple[tuple[Window, ...], bool]:
+def _windows(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[Window, ...]:
     windows: list[Window] = []
     started = clock.now()
     while len(windows) < options.windows:
         windows.append(run_window(drive, options, clock))
-        if len(windows) < options.least_windows:
-            continue
-        if incumbent is not None and _rate_high(windows) < options.behind * incumbent:
-            return tuple(windows), True
-        if clock.now() - started >= options.limit_s:
+        if len(windows) >= options.least_windows and clock.now() - started >= options.limit_s:
             break
-    return tuple(windows), False
-
-
-def _rate_high(windows: list[Window]) -> float:
-    return summarize_rate([entry.images for entry in windows], [entry.wall_s for entry in windows]).high
+    return tuple(windows)
 
 
 def gpu_of(device: torch.device) -> str | None:

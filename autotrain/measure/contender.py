@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotrain.engine.rig import Rig
 from autotrain.measure.burst import BurstOptions, MakeDrive, discard, run_window
@@ -13,6 +13,12 @@ from autotrain.measure.drive import FullDrive
 from autotrain.measure.measurement import Kind, Window
 from autotrain.settings import Settings
 from autotrain.workload import Workload
+
+LONGEST = 2.0
+"""Factor of the time for warming up after which that ends, even where the loader's stock is not used up."""
+
+LED_IN = 2
+"""Fewest timed steps of a turn that begins with an untimed one, so that not half of the time goes there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,10 @@ class HeatOptions:
 
     turn_steps: int = 4
     """Fewest steps of a turn on a device that works asynchronously."""
+
+    lead_in_s: float = math.inf
+    """Longest step that opens, untimed, each turn of a contender with workers: once thawed, those need some 10 ms until
+    each has a core of its own again. Where steps are longer that is too little to pay for one."""
 
     warmup_s: float = 0.5
     """Untimed seconds of each contender before the first round, at least."""
@@ -71,6 +81,7 @@ class Contender:
         self.warmup_steps = 0
         self._clock = clock or Clock()
         self._options = options
+        self._leads_in = False
         started = self._clock.now()
         self._rig = stack.enter_context(Rig(workload, settings))
         with self._rig.active():
@@ -97,13 +108,16 @@ class Contender:
             while steps < 2 + self._drive.stock or self._clock.now() - begun < self._options.warmup_s:
                 discard(self._drive, 1)
                 steps += 1
-                if self._clock.now() - begun > 3 * self._options.warmup_s and steps > 2:
+                if self._clock.now() - begun > LONGEST * self._options.warmup_s:
                     break
             usual_s = (self._clock.now() - begun) / max(1, steps - 1)
         if self._rig.step.compiled:
             self.compile_s = max(0.0, first_s - usual_s)
         self.startup_s += first_s - self.compile_s
         self.warmup_steps = steps
+        self._leads_in = self._drive.stock > 0 and usual_s <= self._options.lead_in_s
+        if self._leads_in:
+            self._window = replace(self._window, window_steps=max(LED_IN, self._window.window_steps))
         self._pause()
 
     def turn(self) -> Window:
@@ -111,9 +125,10 @@ class Contender:
         frozen = self._rig.input.loader.resume() if self._loads else True
         try:
             with self._rig.active():
-                if self._drive.stock:
-                    # Workers that were frozen need some 10 ms until each has a core of its own again.
-                    discard(self._drive, 1 if frozen else 2 * self._drive.stock)
+                if not frozen:
+                    discard(self._drive, 2 * self._drive.stock)
+                elif self._leads_in:
+                    discard(self._drive, 1)
                 return run_window(self._drive, self._window, self._clock)
         finally:
             self._drive.losses.clear()

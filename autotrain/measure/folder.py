@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from autotrain.cache.lock import alone, share
+from autotrain.cache.lock import share, sweep
 
 PREFIX = "autotrain-child-"
 
@@ -22,7 +22,7 @@ class Folder:
 
     def __init__(self) -> None:
         parent = _parent()
-        _sweep(parent)
+        sweep(parent, PREFIX, "lock")
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         new = self.path / "new"
         self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -64,16 +64,3 @@ def _parent() -> Path:
     """Return where folders for children go: where temporary files go, but for a place with too long a name."""
     usual, short = tempfile.gettempdir(), "/tmp"
     return Path(short if len(usual) > LONGEST and os.access(short, os.W_OK | os.X_OK) else usual)
-
-
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{PREFIX}*"):
-        try:
-            number = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            if alone(number):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(number)

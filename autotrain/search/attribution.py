@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from autotrain.errors import CandidateError
 from autotrain.knobs.registry import canonical, illegal, without_each
+from autotrain.measure.contender import LONGEST
 from autotrain.measure.heat import Heat, HeatOptions, heat
 from autotrain.measure.session import Attribution, Session
 from autotrain.search.duel import Turns
@@ -87,11 +88,11 @@ def _affordable(session: Session, wanted: list[Settings], options: HeatOptions, 
 
 def _start_s(session: Session, settings: Settings) -> float:
     steps = 2 + settings.workers * settings.prefetch
-    return START_S + max(OPTIONS.warmup_s, min(3 * OPTIONS.warmup_s, steps * step_s(session, settings)))
+    return START_S + max(OPTIONS.warmup_s, min(LONGEST * OPTIONS.warmup_s, steps * step_s(session, settings)))
 
 
 def _round_s(session: Session, settings: Settings, options: HeatOptions) -> float:
-    return options.turns * turn_cost_s(session, settings, options.turn_s)
+    return options.turns * turn_cost_s(session, settings, options)
 
 
 def _rates(

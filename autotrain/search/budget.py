@@ -17,7 +17,7 @@ SHARE = 0.01
 STEPS = 80
 """Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
 
-SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.44, 0.51, 0.84, 0.96
+SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.50, 0.57, 0.86, 0.96
 """Parts of the budget by which each of these is to be over; the guard runs between play-off and duel."""
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 RACED = ("decoder", "resize")
 """Knobs of which only the fastest pair, the fastest exact pair and the default's own go on."""
 
-QUICK_TURNS = 3
+QUICK_TURNS = 5
 
 RACE_S = 60.0
 """Seconds that a race is expected to take at most."""

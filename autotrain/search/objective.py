@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autotrain.diagnose.demand import predict
+from autotrain.measure.contender import LED_IN, HeatOptions
 from autotrain.measure.heat import Cost
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Session
@@ -101,7 +102,9 @@ def step_s(session: Session, settings: Settings) -> float:
     return session.job.batch_size / rate
 
 
-def turn_cost_s(session: Session, settings: Settings, turn_s: float) -> float:
-    """Return the seconds that a turn of at least ``turn_s`` takes, with the step before it that workers need."""
+def turn_cost_s(session: Session, settings: Settings, options: HeatOptions) -> float:
+    """Return the seconds that a turn takes, with the step before it that workers need."""
     step = step_s(session, settings)
-    return max(turn_s, step) + (step if settings.workers else 0.0)
+    if settings.workers and step <= options.lead_in_s:
+        return step + max(options.turn_s, LED_IN * step)
+    return max(options.turn_s, step)

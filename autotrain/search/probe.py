@@ -233,7 +233,7 @@ class Prober:
     def _default(self) -> None:
         default = self.space.default
         self._tell(Stage(title="the job as it is"))
-        full = self.recorder.full(default, options=replace(SCREENING, windows=8, warmup_s=2.0))
+        full = self.recorder.full(default, options=SCREENING)
         if full is None:
             raise CandidateError(f"the default settings failed: {self.session.failures[-1].reason}")
         rate = full.rate.value

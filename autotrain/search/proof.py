@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autotrain.errors import CandidateError
+from autotrain.measure.contender import HeatOptions
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
 from autotrain.search.duel import FIRST_PAIRS, MOST_PAIRS, DuelOptions, duel
@@ -106,14 +107,14 @@ class Proof:
                 pairs = options.most_pairs
                 self._tell(Turn(pair=pair, pairs=pairs, baseline_rate=first, candidate_rate=second))
 
-        options = replace(options, limit_s=SLOWER * options.most_pairs * self._pair_s(finalist, options))
-        limit_s = options.limit_s + 60
+        limit_s = SLOWER * options.most_pairs * self._pair_s(finalist, options.heat)
+        options = replace(options, heat=replace(options.heat, limit_s=limit_s))
         try:
             record: DuelRecord = self._recorder.run(
                 duel,
                 *sides,
                 settings=sides,
-                limit_s=limit_s,
+                limit_s=limit_s + 60,
                 report=told,
                 options=options,
                 seed=self._recorder.workload.seed,
@@ -127,15 +128,15 @@ class Proof:
 
     def _duel_options(self, finalist: Settings) -> DuelOptions:
         """Fix the duel's length by the time there is: its first stage, and what its second may take."""
-        options = replace(DuelOptions(), turn_s=self._tournament.turn_s, turns=self._tournament.turns)
+        turns = replace(DuelOptions().heat, turn_s=self._tournament.turn_s, turns=self._tournament.turns)
         short = self._budget.total_s < SHORT_S
         if short:
-            options = replace(options, warmup_s=0.5)
-        left_s = self._budget.left_until(DUEL_END) - 2 * options.warmup_s - 1.0
-        affordable = int(left_s / self._pair_s(finalist, options))
+            turns = replace(turns, warmup_s=0.5)
+        left_s = self._budget.left_until(DUEL_END) - 2 * turns.warmup_s - 1.0
+        affordable = int(left_s / self._pair_s(finalist, turns))
         first = max(FEWEST_PAIRS if short else FIRST_PAIRS, min(FIRST_PAIRS, affordable))
-        return replace(options, pairs=first, most_pairs=max(first, min(MOST_PAIRS, affordable)))
+        return DuelOptions(heat=turns, pairs=first, most_pairs=max(first, min(MOST_PAIRS, affordable)))
 
-    def _pair_s(self, finalist: Settings, options: DuelOptions) -> float:
-        turns = [turn_cost_s(self._session, side, options.turn_s) for side in (self._default, finalist)]
+    def _pair_s(self, finalist: Settings, options: HeatOptions) -> float:
+        turns = [turn_cost_s(self._session, side, options) for side in (self._default, finalist)]
         return OVERHEAD * options.turns * sum(turns)

@@ -16,7 +16,16 @@ from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed
 from autotrain.search.budget import SEARCH_END, Budget
 from autotrain.search.events import Event, Stage
-from autotrain.search.objective import best, candidates, cost, least_needed, predicted_s, training_s
+from autotrain.search.objective import (
+    best,
+    candidates,
+    cost,
+    least_needed,
+    predicted_s,
+    step_s,
+    training_s,
+    turn_cost_s,
+)
 from autotrain.search.recorder import Recorder
 from autotrain.search.study import Study
 from autotrain.settings import Settings, Value
@@ -45,11 +54,11 @@ MOST_MEMBERS = 4000
 """Members that are handed to the sampler at most."""
 
 ALONE = HeatOptions(rounds=4, turns=1, warmup_s=0.25, behind=0.05, hopeless=0.2)
-SCREENING = HeatOptions(rounds=5, warmup_s=0.4, hopeless=0.2)
-PLAY_OFF = HeatOptions(rounds=8, warmup_s=0.4, least_rounds=4, behind=0.02)
-
 LONG_STEP_S = 0.15
 """Step time of the default from which on contenders take one turn in a round instead of two."""
+
+SCREENING = HeatOptions(rounds=5, lead_in_s=LONG_STEP_S, warmup_s=0.4, hopeless=0.2)
+PLAY_OFF = HeatOptions(rounds=8, warmup_s=0.4, least_rounds=4, behind=0.02)
 
 CLOSE = 1.06
 """Candidates whose predicted training takes at most this factor of the best one's meet again in the play-off."""
@@ -141,9 +150,9 @@ class Tournament:
         for settings in self._promising(list(ranked)):
             study.enqueue(settings)
         fixed = [entry for entry in first if entry in self._space.members and not self._settled(entry)]
-        end = LATEST_START  # one heat is run even where all before took longer than it should
-        while self._budget.left_until(end) > 0:
-            end = SEARCH_END
+        end, usual_s = LATEST_START, 0.0  # one heat is run even where all before took longer than it should
+        while self._budget.left_until(end) > usual_s / 2:
+            end, begun_s = SEARCH_END, self._budget.spent_s
             leader = best(self._recorder.session)
             if leader is None or self._none_can_win():
                 return
@@ -153,6 +162,7 @@ class Tournament:
                 return
             contenders = list(dict.fromkeys((leader.settings, *fixed, *wanted)))
             self._heat(contenders, SCREENING)
+            usual_s = self._budget.spent_s - begun_s
             for settings in fixed:
                 measured = self._recorder.session.find(Kind.FULL, settings)
                 if measured is not None and settings not in wanted:
@@ -220,17 +230,15 @@ class Tournament:
     @property
     def turns(self) -> int:
         """Turns of a round: where one step is long, a second one costs more than it tells."""
-        default = self._recorder.session.find(Kind.FULL, self._space.default)
-        step_s = 0.0 if default is None else self._recorder.session.job.batch_size / default.rate.value
-        return 1 if step_s > LONG_STEP_S else SCREENING.turns
+        return 1 if step_s(self._recorder.session, self._space.default) > LONG_STEP_S else SCREENING.turns
 
     def _affordable(self) -> int:
         """Return how many members there is time for, about."""
         session = self._recorder.session
         leader = best(session)
         assert leader is not None
-        turn = max(self.turn_s, session.job.batch_size / leader.rate.value)
-        each_s = 1.0 + max(SCREENING.warmup_s, 3 * turn) + SCREENING.rounds * self.turns * turn
+        turn = turn_cost_s(session, leader.settings, replace(SCREENING, turn_s=self.turn_s))
+        each_s = 0.5 + max(SCREENING.warmup_s, 2 * turn) + SCREENING.rounds * self.turns * turn
         return int(self._budget.search_left_s / each_s)
 
     def _close(self, leader: Measurement) -> list[Settings]:

@@ -40,22 +40,3 @@ def is_stationary(times: Sequence[float], *, window: int = WINDOW) -> bool:
     above = (later[:, None] > earlier).sum() + 0.5 * (later[:, None] == earlier).sum()
     pairs = len(earlier) * len(later)
     return abs(float(above) - pairs / 2) <= LIMIT * math.sqrt(pairs * (window + 1) / 12)
-
-
-def steady_start(times: Sequence[float]) -> int:
-    """Return the index from which on a recorded series is steady; 0 for an empty one.
-
-    It is the start that makes the standard error of the rest's mean least (MSER: White, An effective truncation
-    heuristic for bias reduction in simulation output, Simulation 69, 1997), looked for in the first half. A result of
-    ``len(times) // 2`` says that the series may still be moving there.
-    """
-    values = np.asarray(times, dtype=np.float64)
-    n = len(values)
-    if n == 0:
-        return 0
-    starts = np.arange(n // 2 + 1)
-    left = n - starts
-    # Sums over each tail; the series is centred first, which keeps the difference of squares exact enough.
-    centred = values - values.mean()
-    sums, squares = np.cumsum(centred[::-1])[::-1][starts], np.cumsum(centred[::-1] ** 2)[::-1][starts]
-    return int(np.argmin((squares - sums**2 / left) / left**2))

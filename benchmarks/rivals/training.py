@@ -69,6 +69,11 @@ def make_network(job: Job, folder: Path) -> nn.Module:
     classes = sum(entry.is_dir() for entry in folder.iterdir())
     if job.network != "small_cnn":
         return torchvision.models.get_model(job.network, num_classes=classes)
+    return small_cnn(classes)
+
+
+def small_cnn(classes: int) -> nn.Module:
+    """Return a small convolutional network with batch normalisation, 0.24 million parameters."""
     widths = (32, 64, 128, 128)
     blocks: list[nn.Module] = []
     for place, (before, after) in enumerate(zip((3, *widths), widths, strict=False)):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from made import odd_photographs
 from PIL import Image
 from torch.utils.data import WeightedRandomSampler
 from torchvision import transforms
@@ -37,19 +37,8 @@ Batches = list[Any]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photograph-like files, large enough for reduced decoding; one is greyscale, one a PNG with transparency."""
-    root = tmp_path_factory.mktemp("path")
-    draws = np.random.default_rng(0)
-    for index in range(LENGTH):
-        place = root / f"class{index % 3}"
-        place.mkdir(exist_ok=True)
-        coarse = Image.fromarray(draws.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-        image = coarse.resize((160 + index, 130 - index), Image.Resampling.BICUBIC)
-        if index == 5:
-            image.convert("RGBA").save(place / f"{index:02d}.png")
-        else:
-            (image.convert("L") if index == 7 else image).save(place / f"{index:02d}.jpg", quality=90)
-    return root
+    """Photograph-like files; one is greyscale, one a PNG with transparency."""
+    return odd_photographs(tmp_path_factory.mktemp("path"), LENGTH, {5: "RGBA", 7: "L"})
 
 
 CHAIN = transforms.Compose(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made import odd_photographs
 from PIL import Image
 from torch import nn
 from torchvision import transforms
@@ -150,19 +151,7 @@ def test_a_batch_is_not_overwritten_by_the_copies_that_follow() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photograph-like JPEG files; one is greyscale, one CMYK, one a PNG with transparency."""
-    root = tmp_path_factory.mktemp("photographs")
-    draws = np.random.default_rng(0)
-    for index in range(LENGTH):
-        place = root / f"class{index % 3}"
-        place.mkdir(exist_ok=True)
-        coarse = Image.fromarray(draws.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-        image = coarse.resize((160 + index, 130 - index), Image.Resampling.BICUBIC)
-        if index == 5:
-            image.convert("RGBA").save(place / f"{index:02d}.png")
-        else:
-            mode = {7: "L", 11: "CMYK"}.get(index, "RGB")
-            image.convert(mode).save(place / f"{index:02d}.jpg", quality=90)
-    return root
+    return odd_photographs(tmp_path_factory.mktemp("photographs"), LENGTH, {5: "RGBA", 7: "L", 11: "CMYK"})
 
 
 CHAIN = transforms.Compose(

@@ -20,7 +20,7 @@ from autotrain.measure.drive import FullDrive
 from autotrain.measure.heat import HeatOptions, heat
 from autotrain.measure.measurement import Kind, Window
 from autotrain.preparation import prepare_workload
-from autotrain.search.duel import DuelOptions, Turns, all_pairs, duel, interleave
+from autotrain.search.duel import DuelOptions, Turns, all_pairs, duel
 from autotrain.settings import Settings
 from autotrain.task import Task
 
@@ -29,8 +29,14 @@ SERIAL, PARALLEL = Settings(), Settings(workers=2, prefetch=4)
 CEILING = PARALLEL.workers / SLEEP_S
 """Images/s that two workers cannot exceed for longer than their stock lasts."""
 
-SHORT = DuelOptions(pairs=5, most_pairs=5, warmup_s=0.2)
+SHORT = DuelOptions(pairs=5, most_pairs=5, heat=HeatOptions(warmup_s=0.2, behind=None))
 """Turns of 0.1 s, as in a probe: a tenth of a second in which a stock could be served."""
+
+
+def short_turns(pairs: int, *, most_pairs: int | None = None, turn_s: float, warmup_s: float) -> DuelOptions:
+    """Return the options of a duel of short turns."""
+    options = HeatOptions(turn_s=turn_s, warmup_s=warmup_s, behind=None)
+    return DuelOptions(pairs=pairs, most_pairs=most_pairs or pairs, heat=options)
 
 
 class Sleeping:
@@ -152,11 +158,16 @@ def faked(monkeypatch) -> SimpleNamespace:
     return SimpleNamespace(device=torch.device("cpu"))
 
 
+def rounds_of(workload, contenders, seed) -> list[tuple[float, ...]]:
+    """Return the rates of twelve rounds in which all run to the end."""
+    result = heat(workload, contenders, options=HeatOptions(rounds=12, behind=None), seed=seed)
+    return list(zip(*(lane.rates for lane in result.lanes), strict=True))
+
+
 def test_the_order_within_a_pair_is_random_but_seeded(faked):
     def order(seed):
         FakeContender.turns.clear()
-        rows = interleave(faked, (SERIAL, PARALLEL), rounds=12, seed=seed)
-        assert rows == [(pytest.approx(10.0), pytest.approx(12.0))] * 12
+        assert rounds_of(faked, (SERIAL, PARALLEL), seed=seed) == [(pytest.approx(10.0), pytest.approx(12.0))] * 12
         return [entry.workers for entry in FakeContender.turns]
 
     first = order(0)
@@ -167,7 +178,7 @@ def test_the_order_within_a_pair_is_random_but_seeded(faked):
 
 def test_every_contender_has_as_many_turns(faked):
     contenders = (SERIAL, Settings(workers=1), PARALLEL)
-    rows = interleave(faked, contenders, rounds=12, seed=5)
+    rows = rounds_of(faked, contenders, seed=5)
     order = [entry.workers for entry in FakeContender.turns]
     assert all(sorted(order[place : place + 3]) == [0, 1, 2] for place in range(0, 72, 3))
     assert rows == [tuple(pytest.approx(rate) for rate in (10.0, 11.0, 12.0))] * 12
@@ -220,7 +231,7 @@ def test_both_sides_train_and_the_users_model_stays_as_it_was(make, monkeypatch)
     monkeypatch.setattr(FullDrive, "step", listening)
     workload = make(seconds=0.0, batch_size=16)
     before = {name: value.clone() for name, value in workload.model.state_dict().items()}
-    duel(workload, SERIAL, Settings(workers=1), options=DuelOptions(pairs=3, most_pairs=3, turn_s=0.1, warmup_s=0.1))
+    duel(workload, SERIAL, Settings(workers=1), options=short_turns(3, turn_s=0.1, warmup_s=0.1))
     for own in losses.values():
         assert torch.stack(own[-5:]).mean() < 0.7 * torch.stack(own[:3]).mean()
     assert len(losses) == 2
@@ -243,12 +254,11 @@ def test_the_workers_of_the_resting_side_are_stopped(make, monkeypatch):
     monkeypatch.setattr("autotrain.measure.contender.run_window", looking)
     sides = (Settings(workers=2), Settings(workers=2, prefetch=1))
     at_rest = []
-    interleave(
+    heat(
         make(seconds=0.0),
         sides,
-        rounds=2,
-        options=DuelOptions(turn_s=0.05, warmup_s=0.05),
-        on_round=lambda rates: at_rest.append(wait_for(lambda: _stopped() == 4)),
+        options=HeatOptions(rounds=2, turn_s=0.05, warmup_s=0.05, behind=None),
+        report=lambda rates: at_rest.append(wait_for(lambda: _stopped() == 4)),
     )
     assert set(stopped) == {2}
     assert at_rest == [True, True]
@@ -276,7 +286,7 @@ def test_when_a_turn_raises_no_process_is_left_and_there_is_no_record(make, monk
     monkeypatch.setattr("autotrain.measure.contender.run_window", failing)
     workload = make(seconds=0.0)
     sides, told = (Settings(workers=1), Settings(workers=2)), []
-    options = DuelOptions(pairs=4, most_pairs=40, turn_s=0.02, warmup_s=0.05)
+    options = short_turns(4, most_pairs=40, turn_s=0.02, warmup_s=0.05)
     with pytest.raises(kind, match=words):
         duel(workload, *sides, options=options, report=told.append)
     assert set(calls[:turn]) == {3}
@@ -295,7 +305,7 @@ def test_when_the_second_side_cannot_be_built_the_first_ones_workers_end(make, m
         build(rig)
 
     monkeypatch.setattr(Rig, "_build_compute", failing)
-    options = DuelOptions(turn_s=0.02, warmup_s=0.05)
+    options = short_turns(4, turn_s=0.02, warmup_s=0.05)
     with pytest.raises(CandidateError, match="out of memory"):
         duel(make(seconds=0.0), Settings(workers=1), Settings(workers=2), options=options)
     assert wait_for(lambda: children() == [])

@@ -31,6 +31,7 @@ from autotrain.decode.decoder import decoder
 from autotrain.engine.events import EpochDone
 from autotrain.errors import AutotrainError, CandidateError, DataError, SettingsError
 from autotrain.measure.burst import BurstOptions, burst
+from autotrain.measure.contender import HeatOptions
 from autotrain.plan.plan import Plan
 from autotrain.search.duel import DuelOptions, duel
 from autotrain.settings import Settings
@@ -56,7 +57,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch, nothing_leaks: None, tmp_path: Path) 
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
     short = BurstOptions(window_s=0.03, windows=3, limit_s=0.15, warmup_s=0.03)
-    turns = DuelOptions(pairs=5, turn_s=0.04, warmup_s=0.03)
+    turns = DuelOptions(pairs=5, heat=HeatOptions(turn_s=0.04, warmup_s=0.03, behind=None))
     monkeypatch.setattr("autotrain.search.recorder.burst", lambda rig, **rest: burst(rig, **rest | {"options": short}))
     monkeypatch.setattr("autotrain.search.proof.duel", lambda *sides, **rest: duel(*sides, **rest | {"options": turns}))
     yield

@@ -42,7 +42,7 @@ from autotrain.stats.compare import Verdict as Outcome
 from autotrain.task import Task
 
 SHORT = BurstOptions(window_s=0.04, windows=3, limit_s=0.2, warmup_s=0.05)
-SHORT_DUEL = DuelOptions(pairs=5, most_pairs=5, turn_s=0.05, warmup_s=0.05)
+SHORT_DUEL = DuelOptions(pairs=5, most_pairs=5, heat=HeatOptions(turn_s=0.05, warmup_s=0.05, behind=None))
 
 
 def tensors(count: int = 64, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

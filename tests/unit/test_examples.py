@@ -119,7 +119,7 @@ def test_the_network_is_small_and_fits(examples: None, own_draws: None) -> None:
 def test_the_task_file_defines_a_task(own_draws: None) -> None:
     task = runpy.run_path(str(EXAMPLES / "task.py"))["task"]
     assert isinstance(task, Task)
-    assert task.image_folder() == EXAMPLES.parent / ".demo" / "images" / "train"
+    assert task.dataset == EXAMPLES.parent / ".demo" / "images" / "train"
 
 
 def test_a_dataset_of_ones_own_gives_what_it_says(images: ModuleType, tmp_path: Path, own_draws: None) -> None:

@@ -19,7 +19,7 @@ from autotrain.errors import DataError, TaskError
 from autotrain.preparation import prepare_workload
 from autotrain.schedules.schedule import Constant, WarmupCosine, WarmupLinear
 from autotrain.task import Task
-from autotrain.workload import Workload, check_fit, describe_images
+from autotrain.workload import Workload, check_fit
 
 Make = Callable[..., Workload]
 
@@ -232,8 +232,3 @@ def test_the_fingerprint_tells_what_speed_depends_on(make: Make, tiny_model: Cal
         make(loss=nn.MultiMarginLoss()),
     ]
     assert len({usual, *(entry.fingerprint for entry in others)}) == 6
-
-
-def test_images_are_described_for_people(make: Make, jpeg_folder: Path) -> None:
-    assert describe_images(make(jpeg_folder, image_size=96)) == "36 image files at 96 px"
-    assert describe_images(make((pixels().float(), torch.arange(12) % 3))) == "12 tensors in memory"

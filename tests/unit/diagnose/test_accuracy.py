@@ -1,39 +1,11 @@
 """How far off a session's predictions were is counted from its own bursts."""
 
 import pytest
+from made import measured, session
 
 from autotrain.diagnose.accuracy import accuracy
-from autotrain.hardware.machine import machine_facts
-from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import Job, Session
+from autotrain.measure.measurement import Kind, Measurement
 from autotrain.settings import Settings
-
-MACHINE = machine_facts()
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=1000,
-    image_size=None,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=0,
-    threads=2,
-    planned_images=1000,
-)
-
-
-def measured(kind: Kind, rate: float, **options) -> Measurement:
-    window = Window(steps=1, images=32, wall_s=32 / rate, wait_s=0.0, cpu_main_s=32 / rate, cpu_workers_s=0.0)
-    facts = {"settings": Settings(), "startup_s": 0.1, "warmup_steps": 2, "stationary": True} | options
-    return Measurement(kind=kind, windows=(window,) * 4, **facts)
-
-
-def session(*measurements: Measurement) -> Session:
-    return Session(machine=MACHINE, job=JOB, default=Settings(), cores=8, measurements=measurements)
 
 
 def full(rate: float, predicted: float, *, bound: float = 1e6, workers: int = 1, **options) -> Measurement:

@@ -1,59 +1,25 @@
 """Demands, bounds and predictions: what follows from the parts that were measured, and from the bursts so far."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
+from made import measured
+from made import session as made_session
 
 from autotrain.diagnose.components import content, training_key
 from autotrain.diagnose.contention import Crew, Demand, Limit, throughput
 from autotrain.diagnose.demand import bound, demand, estimate_compute, one_loader, predict, prediction
-from autotrain.hardware.machine import machine_facts
-from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import Job, Session
+from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.session import Session
 from autotrain.settings import Settings
 
-MACHINE = machine_facts()
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=1000,  # large, so that what a batch costs to hand over does not show
-    image_size=None,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=0,
-    threads=2,
-    planned_images=1000,
-)
+BATCH = 1000
+"""So large that what a batch costs to hand over does not show."""
 
 
-def measured(
-    kind: Kind, rate: float, *, main: float = 1.0, workers: float = 0.0, transfer: float | None = None, **options
-) -> Measurement:
-    """Return a burst of nine equal windows; ``main``, ``workers`` and ``transfer`` are shares of its wall-clock."""
-    seconds = 96 / rate
-    window = Window(
-        steps=3,
-        images=96,
-        wall_s=seconds,
-        wait_s=0.0,
-        cpu_main_s=main * seconds,
-        cpu_workers_s=workers * seconds,
-        sync_s=None if transfer is None else 0.1 * seconds,
-        transfer_s=None if transfer is None else transfer * seconds,
-    )
-    facts = {"settings": Settings(), "startup_s": 0.1, "warmup_steps": 2, "stationary": True} | options
-    return Measurement(kind=kind, windows=(window,) * 9, **facts)
-
-
-def session(*measurements: Measurement, cores: int = 2, device: str = "cpu", **options) -> Session:
-    job = replace(JOB, device=device)
-    return Session(
-        machine=MACHINE, job=job, cores=cores, measurements=measurements, **({"default": Settings()} | options)
-    )
+def session(*measurements: Measurement, **facts: Any) -> Session:
+    return made_session(*measurements, **({"batch_size": BATCH} | facts))
 
 
 COMPUTE, INPUT = measured(Kind.COMPUTE, 1000), measured(Kind.INPUT, 1000)
@@ -84,7 +50,7 @@ def test_intra_op_threads_on_all_cores_slow_the_loader_down():
 
 
 def test_threads_need_no_handover_and_share_the_interpreters_lock():
-    made = replace(session(COMPUTE, measured(Kind.INPUT, 20_000), cores=16), job=replace(JOB, batch_size=1))
+    made = session(COMPUTE, measured(Kind.INPUT, 20_000), cores=16, batch_size=1)
     assert demand(made, Settings(workers=1, loader="threads")).send_s == 0.0
     assert demand(made, Settings(workers=1)).send_s > 0.0
     need = Demand(
@@ -309,4 +275,4 @@ def test_new_measurements_are_seen_at_once():
     assert predict(faster, Settings()) > before
     assert predict(made, Settings()) == before
     assert predict(replace(made, cores=1), Settings(workers=2)) < predict(made, Settings(workers=2))
-    assert predict(replace(made, job=replace(JOB, device="cuda")), Settings()) > before
+    assert predict(replace(made, job=replace(made.job, device="cuda")), Settings()) > before

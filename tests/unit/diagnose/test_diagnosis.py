@@ -6,74 +6,19 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made import measured, session
 
 from autotrain.diagnose.demand import bound, demand, predict
 from autotrain.diagnose.finding import Bottleneck
 from autotrain.diagnose.rules import COMPUTE_KNOBS, INPUT_KNOBS, diagnose
-from autotrain.hardware.machine import machine_facts
-from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import Job, Session
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import Session
 from autotrain.settings import Settings
 
-MACHINE = machine_facts()
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=8,
-    image_size=64,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=0,
-    threads=2,
-    planned_images=1000,
-)
 SPACE = tuple(
     Settings(precision=precision, threads=threads, workers=workers)
     for precision, threads, workers in product(("fp32", "bf16"), (0, 1), (0, 1, 2, 4))
 )
-
-
-def measured(
-    kind: Kind,
-    rate: float,
-    *,
-    settings: Settings = Settings(),
-    wait: float = 0.0,
-    main: float = 1.0,
-    workers: float = 0.0,
-    sync: float | None = None,
-    transfer: float | None = None,
-    spread: float = 0.0,
-) -> Measurement:
-    """Return a burst of 9 windows at ``rate``; the rest are shares of its wall-clock."""
-    windows = []
-    for number in range(9):
-        seconds = 96 / rate * (1 + spread * (number % 3 - 1))
-        windows.append(
-            Window(
-                steps=3,
-                images=96,
-                wall_s=seconds,
-                wait_s=wait * seconds,
-                cpu_main_s=main * seconds,
-                cpu_workers_s=workers * seconds,
-                sync_s=None if sync is None else sync * seconds,
-                transfer_s=None if transfer is None else transfer * seconds,
-            )
-        )
-    return Measurement(
-        kind=kind, settings=settings, windows=tuple(windows), startup_s=0.1, warmup_steps=2, stationary=True
-    )
-
-
-def session(*measurements: Measurement, default: Settings = Settings(), cores: int = 2, device: str = "cpu") -> Session:
-    return Session(
-        machine=MACHINE, job=replace(JOB, device=device), default=default, cores=cores, measurements=measurements
-    )
 
 
 def serial(compute: float, loading: float, **options) -> Session:

@@ -7,63 +7,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from made import JOB, measured, session
 
 from autotrain.diagnose.finding import Bottleneck, Cause, Finding
 from autotrain.diagnose.rules import KNOBS_BY_CAUSE, diagnose
-from autotrain.hardware.machine import machine_facts
-from autotrain.measure.measurement import Kind, Measurement, Window
+from autotrain.measure.measurement import Kind
 from autotrain.measure.profile import StageProfile, StageTime
-from autotrain.measure.session import Job, Session
+from autotrain.measure.session import Session
 from autotrain.settings import Settings
-
-MACHINE = machine_facts()
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=8,
-    image_size=64,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=0,
-    threads=1,
-    planned_images=1000,
-)
-
-
-def measured(kind: Kind, rate: float, *, settings: Settings = Settings(), **shares: Any) -> Measurement:
-    """Return a burst of even windows; the rest are shares of the wall-clock."""
-    seconds = 96 / rate
-    window = Window(
-        steps=3,
-        images=96,
-        wall_s=seconds,
-        wait_s=shares.get("wait", 0.0) * seconds,
-        cpu_main_s=shares.get("main", 1.0) * seconds,
-        cpu_workers_s=shares.get("workers", 0.0) * seconds,
-        sync_s=None,
-        transfer_s=None if "transfer" not in shares else shares["transfer"] * seconds,
-    )
-    return Measurement(
-        kind=kind,
-        settings=settings,
-        windows=(window,) * 6,
-        startup_s=0.1,
-        warmup_steps=2,
-        stationary=True,
-        other_cpu_share=shares.get("others"),
-    )
-
-
-def session(*measurements: Measurement, default: Settings = Settings(), **changes: Any) -> Session:
-    device = changes.pop("device", "cpu")
-    made = Session(
-        machine=MACHINE, job=replace(JOB, device=device), default=default, cores=2, measurements=measurements
-    )
-    return replace(made, **changes)
 
 
 def serial(compute: float, loading: float, **changes: Any) -> Session:
@@ -167,7 +118,7 @@ def test_a_slow_hand_over_is_named_on_a_cpu_too() -> None:
 def crowded(workers: int, *, busy: float = 1.9, others: float = 0.0) -> Session:
     default = Settings(workers=workers)
     return session(
-        measured(Kind.FULL, 300, settings=default, wait=0.2, main=busy / 2, workers=busy / 2, others=others),
+        measured(Kind.FULL, 300, settings=default, wait=0.2, main=busy / 2, workers=busy / 2, other_cpu_share=others),
         measured(Kind.COMPUTE, 900, main=2.0),
         measured(Kind.INPUT, 400),
         default=default,

@@ -1,52 +1,24 @@
 """What another machine or a heavier model would give, where that can be told."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from made import measured
+from made import session as made_session
 
 from autotrain.diagnose.contention import Limit
 from autotrain.diagnose.demand import predict
 from autotrain.diagnose.what_if import cores_needed, what_if
-from autotrain.hardware.machine import machine_facts
-from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import Job, Session
+from autotrain.measure.measurement import Kind
+from autotrain.measure.session import Session
 from autotrain.settings import Settings
 
-MACHINE = machine_facts()
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=1000,  # large, so that what a batch costs to hand over does not show
-    image_size=None,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=0,
-    threads=2,
-    planned_images=1000,
-)
 
-
-def measured(kind: Kind, rate: float, *, busy: float = 1.0, **options) -> Measurement:
-    window = Window(steps=1, images=32, wall_s=32 / rate, wait_s=0.0, cpu_main_s=busy * 32 / rate, cpu_workers_s=0.0)
-    facts = {"settings": Settings(), "startup_s": 0.1, "warmup_steps": 2, "stationary": True} | options
-    return Measurement(kind=kind, windows=(window,) * 4, **facts)
-
-
-def session(compute: float, loading: float, *, cores: int = 2, device: str = "cpu", busy: float = 1.0) -> Session:
-    return Session(
-        machine=MACHINE,
-        job=replace(JOB, device=device),
-        default=Settings(),
-        cores=cores,
-        measurements=(
-            measured(Kind.COMPUTE, compute, issue_share=0.05 if device == "cuda" else None),
-            measured(Kind.INPUT, loading, busy=busy),
-        ),
-    )
+def session(compute: float, loading: float, *, busy: float = 1.0, device: str = "cpu", **facts: Any) -> Session:
+    """Return a session whose batches are so large that what it costs to hand one over does not show."""
+    training = measured(Kind.COMPUTE, compute, issue_share=0.05 if device == "cuda" else None)
+    return made_session(training, measured(Kind.INPUT, loading, main=busy), device=device, batch_size=1000, **facts)
 
 
 SESSIONS = [

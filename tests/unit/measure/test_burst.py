@@ -102,19 +102,6 @@ def test_no_window_is_begun_after_the_limit_but_the_least_number_is_taken(clock,
     assert len(measured.windows) == windows
 
 
-def test_a_burst_clearly_behind_the_best_so_far_is_given_up(clock, make_drive):
-    measured = run(make_drive(clock, host_s=1 / 64), clock, incumbent=2 * 64 * 32)
-    assert measured.stopped_early
-    assert len(measured.windows) == BurstOptions().least_windows
-
-
-@pytest.mark.parametrize("incumbent", [None, 1.0, 64 * 32, 1.1 * 64 * 32])
-def test_a_burst_that_may_still_win_is_not_given_up(clock, make_drive, incumbent):
-    measured = run(make_drive(clock, host_s=1 / 64), clock, incumbent=incumbent)
-    assert not measured.stopped_early
-    assert len(measured.windows) == BurstOptions().windows
-
-
 def test_the_losses_of_all_steps_are_kept_in_order(clock, make_drive):
     drive = make_drive(clock)
     measured = run(drive, clock)

@@ -86,6 +86,22 @@ def test_a_turn_begins_untimed_and_uses_up_twice_the_stock_of_workers_that_canno
         assert len(drive.was_active) - before == steps
 
 
+@pytest.mark.parametrize(
+    ("step_s", "stock", "timed", "untimed"),
+    [
+        (1 / 4, 0, 1, 0),  # nobody to rouse
+        (1 / 8, 2, 2, 1),  # not half of the time goes there
+        (1 / 4, 2, 1, 0),  # too long a step to pay for one
+    ],
+)
+def test_long_steps_need_no_lead_in(enter: Any, step_s: float, stock: int, timed: int, untimed: int) -> None:
+    contender, drive = enter(HeatOptions(turn_s=1 / 16, lead_in_s=0.15), host_s=step_s, stock=stock)
+    contender.warm_up()
+    before = len(drive.was_active)
+    assert contender.turn().steps == timed
+    assert len(drive.was_active) - before == timed + untimed
+
+
 def test_resident_batches_are_loaded_by_nobody(enter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, drive = enter()
     monkeypatch.setattr(drive, "kind", Kind.COMPUTE)
@@ -108,7 +124,7 @@ def test_resident_batches_are_loaded_by_nobody(enter: Any, monkeypatch: pytest.M
     [
         (0.5, 0, 1 + 32),  # as long as asked
         (0.5, 40, 42),  # until the stock is used up
-        (0.125, 200, 26),  # but not for ever: three times as long
+        (0.125, 200, 18),  # but not for ever: twice as long
     ],
 )
 def test_warming_up_lasts_until_the_stock_is_used_up(enter: Any, warmup_s: float, stock: int, steps: int) -> None:

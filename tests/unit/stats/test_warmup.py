@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autotrain.stats.warmup import WINDOW, is_stationary, steady_start
+from autotrain.stats.warmup import WINDOW, is_stationary
 
 
 def noise(cv, n, seed):
@@ -58,27 +58,3 @@ def test_only_the_last_window_counts():
 def test_a_window_too_short_for_ranks_is_refused():
     with pytest.raises(ValueError, match="window=7"):
         is_stationary([1.0] * 30, window=7)
-
-
-def test_steady_start_finds_the_step():
-    times = np.concatenate([np.full(12, 3.0), np.full(48, 1.0)]) * noise(0.05, 60, 0)
-    assert 12 <= steady_start(times) <= 14
-
-
-def test_steady_start_of_a_decay():
-    times = (1 + 2 * np.exp(-np.arange(100) / 5)) * noise(0.1, 100, 0)
-    assert 7 <= steady_start(times) <= 30
-
-
-def test_steady_start_keeps_a_steady_series():
-    starts = [steady_start(noise(0.1, 60, seed)) for seed in range(100)]
-    assert np.median(starts) <= 2
-
-
-def test_steady_start_of_a_lasting_trend_is_the_half():
-    assert steady_start(np.linspace(2.0, 1.0, 40)) == 20
-
-
-@pytest.mark.parametrize("times", [[], [1.0], [1.0, 1.0], [2.0] * 9])
-def test_steady_start_of_nothing_special_is_zero(times):
-    assert steady_start(times) == 0
