@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,7 +33,7 @@ class BurstOptions:
     """Shortest window."""
 
     window_steps: int = 4
-    """Fewest steps in a window on a device that works asynchronously; a CPU's windows may hold one long step."""
+    """Fewest steps in a window; a burst on a CPU does with one long step."""
 
     windows: int = 6
     """Windows that are enough."""
@@ -75,6 +75,8 @@ def burst(
     with rig.active():
         started = clock.now()
         drive = make_drive(rig, clock)
+        if not drive.asynchronous:
+            options = replace(options, window_steps=1)
         drive.step()
         drive.synchronize()
         first_s = clock.now() - started
@@ -103,12 +105,11 @@ def burst(
 
 def run_window(drive: Drive, options: BurstOptions, clock: Clock) -> Window:
     """Time a window: steps until it is long enough, then one synchronisation."""
-    least_steps = options.window_steps if drive.asynchronous else 1
     drive.transfer_s()
     wait_before, workers_before = drive.wait_s, clock.workers_cpu_s(drive.pids)
     cpu_before, started = clock.cpu_s(), clock.now()
     images = steps = 0
-    while steps < least_steps or clock.now() - started < options.window_s:
+    while steps < options.window_steps or clock.now() - started < options.window_s:
         images += drive.step()
         steps += 1
     issued = clock.now()
