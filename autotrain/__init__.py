@@ -4,18 +4,20 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Settings", "Task", "fit", "probe"]
+__all__ = ["Plan", "Settings", "Task", "Training", "fit", "probe"]
 
 if TYPE_CHECKING:
     from autotrain.api import fit, probe
     from autotrain.plan.plan import Plan
     from autotrain.settings import Settings
     from autotrain.task import Task
+    from autotrain.training import Training
 
 _HOMES = {
     "Plan": "autotrain.plan.plan",
     "Settings": "autotrain.settings",
     "Task": "autotrain.task",
+    "Training": "autotrain.training",
     "fit": "autotrain.api",
     "probe": "autotrain.api",
 }

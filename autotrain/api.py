@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch import nn
 from autotrain.diagnose.finding import Finding
 from autotrain.engine import events as fit_events
 from autotrain.engine.events import EpochRecord, FitObserver
-from autotrain.engine.loop import train
+from autotrain.engine.keeper import Found, find
+from autotrain.engine.loop import Trained, train
 from autotrain.errors import PlanError, SettingsError, TaskError, UnsupportedError, unknown
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.installation import check_installation
@@ -30,6 +32,7 @@ from autotrain.search.probe import COMPILE, ProbeOptions, finding_of, run_probe
 from autotrain.search.samplers import SAMPLERS
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
+from autotrain.training import Training
 from autotrain.workload import AUTO, Workload
 from autotrain.world import world
 
@@ -58,6 +61,9 @@ class FitResult:
 
     model: nn.Module
     """The user's own model, trained."""
+
+    ema: nn.Module | None
+    """A copy of it whose weights are the moving average, where ``ema`` was given."""
 
     plan: Plan
     """What it was trained with."""
@@ -130,13 +136,15 @@ def fit(
     optuna_sampler: str = "auto",
     compile: str = "auto",
     isolate: bool = False,
-    clip_norm: float | None = None,
+    training: Training = Training(),
     progress: bool = True,
     observer: Observer | None = None,
     fit_observer: FitObserver | None = None,
     **task_options: Any,
 ) -> FitResult:
     """Probe, unless a plan is given, and train with the plan; the learning rate moves every step.
+
+    A training that goes on from a checkpoint has the plan that it was begun with, unless another is given.
 
     Args:
         model: what to train, or a whole Task; it stays the same object and is trained in place.
@@ -149,19 +157,26 @@ def fit(
         optuna_sampler: as for ``probe``.
         compile: as for ``probe``.
         isolate: as for ``probe``.
-        clip_norm: largest norm of the gradient.
+        training: what is kept of the training, and what it goes on from.
         progress: whether to tell on the terminal what happens.
         observer: is told of every event of the probe instead.
         fit_observer: is told of every event of the training instead.
-        task_options: fields of the Task, such as ``duration="20ep"``.
+        task_options: fields of the Task or the Training, such as ``duration="20ep"`` or ``checkpoints="runs/mine"``.
 
     Raises:
         AutotrainError: the task or the plan does not work as given; the message says what to do.
+        SystemExit: SIGTERM ended a training that is kept (code 143); it goes on with ``resume="auto"``.
     """
-    task = _task(model, dataset, task_options)
+    own = {name: task_options.pop(name) for name in tuple(task_options) if name in Training.__dataclass_fields__}
+    training = replace(training, **own)
+    task = _task(model, dataset, task_options, also=tuple(Training.__dataclass_fields__))
     given = Plan.load(plan) if isinstance(plan, str | Path) else plan
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
     workload, machine = _prepared(task if given is None else _with_policy(task, given))
+    found = find(training, workload)
+    if found is not None and found.plan is not None and given is None:
+        given = Plan.from_yaml(found.plan, where=str(found.path))
+        workload, machine = _prepared(_with_policy(task, given))
     session = None
     if given is None:
         probed = _probe(workload, machine, options, progress=progress, observer=observer)
@@ -169,9 +184,12 @@ def fit(
     else:
         given = _applicable(given, workload, machine, name=str(plan) if isinstance(plan, str | Path) else "the plan")
     workload = replace(workload, augmentation=given.settings.augmentation)
-    trained = _train(workload, given.settings, clip_norm, progress=progress, observer=fit_observer)
+    trained = _train(workload, given, training, found, progress=progress, observer=fit_observer)
+    if trained.signal == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
     return FitResult(
         model=workload.model,
+        ema=trained.ema,
         plan=given,
         session=session,
         history=trained.history,
@@ -225,21 +243,34 @@ def _probe(
 
 
 def _train(
-    workload: Workload, settings: Settings, clip_norm: float | None, *, progress: bool, observer: FitObserver | None
-) -> Any:
+    workload: Workload,
+    plan: Plan,
+    training: Training,
+    found: Found | None,
+    *,
+    progress: bool,
+    observer: FitObserver | None,
+) -> Trained:
     with ExitStack() as stack:
         if observer is None and progress:
             from autotrain.report.terminal import FitNarrator
 
             observer = stack.enter_context(FitNarrator())
-        return train(workload, settings, clip_norm=clip_norm, observer=observer or fit_events.silent)
+        return train(
+            workload,
+            plan.settings,
+            observer=observer or fit_events.silent,
+            training=training,
+            found=found,
+            facts={"plan": plan.to_yaml()},
+        )
 
 
-def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any]) -> Task:
+def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any], *, also: Sequence[str] = ()) -> Task:
     known = tuple(Task.__dataclass_fields__)
     for name in options:
         if name not in known:
-            raise TaskError(unknown("option", name, known))
+            raise TaskError(unknown("option", name, (*known, *also)))
     if isinstance(model, Task):
         if dataset is not None:
             raise TaskError("dataset: a Task brings its own; give a Task, or a model and a dataset")

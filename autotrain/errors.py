@@ -28,6 +28,10 @@ class ScheduleError(AutotrainError):
     """A duration or a schedule cannot be understood."""
 
 
+class CheckpointError(AutotrainError):
+    """A checkpoint cannot be written or read, or belongs to another training."""
+
+
 class UnsupportedError(AutotrainError):
     """Something is asked for that this platform, device or version does not support."""
 

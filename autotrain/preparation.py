@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from autotrain.augment.extras import Extras
 from autotrain.augment.policy import POLICIES, policy
@@ -23,9 +24,10 @@ from autotrain.data.source import (
 )
 from autotrain.data.stream import seeded
 from autotrain.data.transformed import TransformedSource
-from autotrain.errors import DataError, ScheduleError, TaskError, UnsupportedError
-from autotrain.schedules.schedule import Schedule, parse_schedule
-from autotrain.schedules.time import Unit, parse_time, to_steps
+from autotrain.errors import DataError, TaskError, UnsupportedError
+from autotrain.schedules.schedule import Schedule
+from autotrain.schedules.text import parse_schedule
+from autotrain.schedules.time import parse_time
 from autotrain.task import Task
 from autotrain.workload import AUTO, Workload
 
@@ -85,7 +87,9 @@ def prepare_workload(task: Task) -> Workload:
         device=_device(task.device),
         duration=parse_time(task.duration),
         schedule=task.schedule if isinstance(task.schedule, Schedule) else parse_schedule(str(task.schedule)),
+        stretch=task.stretch,
     )
+    _check_recipe(workload)
     _check_schedule(workload)
     _check_labels(workload)
     _check_classes(source, validation)
@@ -253,15 +257,22 @@ def _device(name: str | None) -> torch.device:
 
 def _check_schedule(workload: Workload) -> None:
     """Find a schedule that does not fit the duration now, and not after the probe."""
-    duration, schedule = workload.duration, workload.schedule
-    steps_per_epoch = workload.stream().steps_per_epoch
-    if duration.unit is not Unit.SECOND:
-        total = to_steps(duration, steps_per_epoch=steps_per_epoch, batch_size=workload.batch_size)
-        schedule.factor(0, total, steps_per_epoch)
-    elif schedule.warmup is not None and parse_time(schedule.warmup).unit is not Unit.FRACTION:
-        raise ScheduleError(
-            f"schedule: a warm-up of {schedule.warmup} in a training of {duration}: "
-            "give the warm-up as a share, such as 0.05dur"
+    workload.schedule.over(workload.span)(0)
+
+
+def _check_recipe(workload: Workload) -> None:
+    task = workload.task
+    if not 0.0 <= task.label_smoothing < 1.0:
+        raise TaskError(f"label_smoothing: {task.label_smoothing} is no share from 0 to below 1")
+    if task.label_smoothing and (workload.loss is not functional.cross_entropy or task.step is not None):
+        raise TaskError(
+            f"label_smoothing: goes with the cross-entropy of class numbers, not with {workload.loss_name}: "
+            "give a loss= that smoothes by itself"
+        )
+    if task.no_decay and isinstance(task.optimizer, Optimizer):
+        raise TaskError(
+            "no_decay: the optimizer has its parameter groups already. Give a function that makes it, such as "
+            "optimizer=lambda parameters: AdamW(parameters, weight_decay=0.05)"
         )
 
 

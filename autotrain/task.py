@@ -39,6 +39,12 @@ class Task:
     optimizer: Optimizer | Callable[[Iterable[Any]], Optimizer] | None = None
     """An optimizer of the model's parameters, or a function that makes one from them; AdamW(lr=1e-3) where None."""
 
+    label_smoothing: float = 0.0
+    """Share of the cross-entropy's target that is spread over all classes, in training; validation is without."""
+
+    no_decay: bool = False
+    """Leave parameters of one dimension (biases, and scales of norms) without the optimizer's weight decay."""
+
     step: Callable[[nn.Module, Any], torch.Tensor] | None = None
     """``step(model, batch) -> loss`` in place of ``loss(model(images), labels)``, for other kinds of tasks."""
 
@@ -82,8 +88,12 @@ class Task:
     duration: str = "10ep"
     """How long to train: epochs (``10ep``), steps (``5000step``), samples (``1000000sample``) or time (``30min``)."""
 
+    stretch: float = 1.0
+    """Factor by which the recipe is longer or shorter: its duration, and with it the schedule's milestones."""
+
     schedule: str | Any = "cosine"
-    """Learning-rate schedule: cosine, linear or constant (each after a warm-up of 5%), or a Schedule."""
+    """Learning rate: ``cosine``, ``linear``, ``trapezoid`` (after a warm-up of 5%), ``constant``, ``onecycle``, a chain
+    such as ``linear(5ep) > cosine``, or a Schedule."""
 
     seed: int = 0
     """Determines the order of the images and every random draw."""

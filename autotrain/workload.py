@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,12 +30,16 @@ from autotrain.data.transformed import TransformedSource
 from autotrain.decode.decoder import decoder, full_name
 from autotrain.errors import TaskError
 from autotrain.schedules.schedule import Schedule
-from autotrain.schedules.time import Time
+from autotrain.schedules.span import Span
+from autotrain.schedules.time import Time, Unit, to_steps
 from autotrain.settings import Settings
 from autotrain.task import Task
 from autotrain.transforms.pipeline import Pipeline
 
 AUTO = "auto"
+
+FINE = 1_000_000
+"""Parts that a training by wall-clock is cut into for its schedule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,9 @@ class Workload:
     schedule: Schedule
     """What moves the learning rate."""
 
+    stretch: float = 1.0
+    """Factor on duration and milestones."""
+
     warm: WarmSets | None = None
     """Filled caches of a part of the samples, while a probe measures; None in a training."""
 
@@ -92,6 +100,21 @@ class Workload:
     def seed(self) -> int:
         """Seed of the stream and of everything random."""
         return self.task.seed
+
+    @property
+    def span(self) -> Span:
+        """The training's length; one that goes by wall-clock is cut into fine parts instead of steps."""
+        if self.duration.unit is Unit.SECOND:
+            seconds = self.duration.value * self.stretch
+            return Span(total=FINE, steps_per_epoch=FINE, seconds=seconds, stretch=self.stretch)
+        steps_per_epoch = self.stream().steps_per_epoch
+        steps = to_steps(self.duration, steps_per_epoch=steps_per_epoch, batch_size=self.batch_size)
+        return Span(
+            total=max(1, round(steps * self.stretch)),
+            steps_per_epoch=steps_per_epoch,
+            batch_size=self.batch_size,
+            stretch=self.stretch,
+        )
 
     @property
     def augmentable(self) -> bool:
@@ -148,9 +171,13 @@ class Workload:
 
     def loss_of(self, outputs: Any, labels: Any) -> torch.Tensor:
         """Return the loss of outputs; of images that were mixed, the losses mixed by the same shares."""
+        smoothing = self.task.label_smoothing
+        loss: Callable[[Any, Any], torch.Tensor] = self.loss
+        if smoothing:
+            loss = functools.partial(functional.cross_entropy, label_smoothing=smoothing)
         if not isinstance(labels, MixedLabels):
-            return self.loss(outputs, labels)
-        own, other = self.loss(outputs, labels.labels), self.loss(outputs, labels.others)
+            return loss(outputs, labels)
+        own, other = loss(outputs, labels.labels), loss(outputs, labels.others)
         return labels.share * own + (1.0 - labels.share) * other
 
     def stream(self, *, subset: NDArray[np.int64] | None = None) -> Stream:
@@ -176,12 +203,13 @@ class Workload:
             TaskError: the user's function raised or gave no optimizer.
         """
         wanted = self.task.optimizer
-        if wanted is None:
-            return torch.optim.AdamW(parameters, lr=1e-3)
         if isinstance(wanted, Optimizer):
             return wanted
+        given = _without_decay(parameters) if self.task.no_decay else parameters
+        if wanted is None:
+            return torch.optim.AdamW(given, lr=1e-3)
         try:
-            made = wanted(parameters)
+            made = wanted(given)
         except Exception as problem:
             raise TaskError(f"optimizer: the function raised {type(problem).__name__}: {problem}") from problem
         if not isinstance(made, Optimizer):
@@ -206,6 +234,16 @@ class Workload:
             self.device.type,
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _without_decay(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return two groups of parameters, those of one dimension without weight decay; empty ones are left out."""
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for entry in parameters:
+        (decayed if entry.ndim > 1 else others).append(entry)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def check_fit(workload: Workload, outputs: Any, labels: Any) -> None:

@@ -17,6 +17,7 @@ from autotrain.cli.options import INTERRUPTED, OF_THE_SEARCH, Interruption, Opti
 from autotrain.cli.probe import run_probe, story_console
 from autotrain.cli.target import load_task
 from autotrain.errors import AutotrainError
+from autotrain.training import AUTO, NEVER, Training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from autotrain.engine.events import FitEvent
     from autotrain.plan.plan import Plan
     from autotrain.task import Task
+
+_CHECKPOINTS = "Folder in which the training is kept, so that it can go on after whatever ends it."
+_RESUME = "auto: go on from the latest of --checkpoints, if there is one; or the path of a checkpoint."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,10 @@ class FitOptions(Options):
     ] = None
     save: Annotated[Path, typer.Option(help="Where to write the trained weights, a state_dict.")] = Path("model.pt")
     log: Annotated[Path | None, typer.Option(help="File for one line of JSON per epoch.", show_default=False)] = None
+    checkpoints: Annotated[Path | None, typer.Option(help=_CHECKPOINTS, show_default=False)] = None
+    every: Annotated[str, typer.Option(help="How often: 1ep, 500step, 10min...")] = "1ep"
+    keep: Annotated[int, typer.Option(help="How many of the last checkpoints stay.", min=1)] = 3
+    resume: Annotated[str, typer.Option(help=_RESUME)] = "never"
 
 
 def fit(options: FitOptions) -> int:
@@ -46,7 +54,8 @@ def fit(options: FitOptions) -> int:
     _check(options)
     task = load_task(options)
     console = story_console()
-    plan = options.plan or _probed(task, options, console)
+    training = Training(checkpoints=options.checkpoints, every=options.every, keep=options.keep, resume=options.resume)
+    plan = options.plan if options.plan or _goes_on(training) else _probed(task, options, console)
     from autotrain.api import fit as api_fit
     from autotrain.report.terminal import FitNarrator
 
@@ -58,7 +67,7 @@ def fit(options: FitOptions) -> int:
             narrator(event)
             history(event)
 
-        result = api_fit(task, plan=plan, progress=False, fit_observer=observe)
+        result = api_fit(task, plan=plan, training=training, progress=False, fit_observer=observe)
     write_whole(options.save, lambda stream: save_weights(result.model, stream))
     if not options.quiet:
         console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
@@ -81,6 +90,16 @@ def _check(options: FitOptions) -> None:
     from autotrain.plan.plan import Plan
 
     Plan.load(options.plan)
+
+
+def _goes_on(training: Training) -> bool:
+    """Tell whether there is a checkpoint to go on from, which brings its plan."""
+    from autotrain.engine.checkpoint import CheckpointFolder
+
+    if training.resume == AUTO:
+        assert training.folder is not None
+        return bool(CheckpointFolder(training.folder).saved())
+    return training.resume != NEVER
 
 
 def _probed(task: Task, options: FitOptions, console: Console) -> Plan:

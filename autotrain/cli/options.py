@@ -55,6 +55,7 @@ _TARGET = (
 )
 _DATA = "Image folder (one folder per class; or train/ and val/ with such folders), or a torchvision data set's name."
 _JITTER = "By how much brightness, contrast, saturation and hue vary, such as 0.4,0.4,0.4,0.1."
+_SCHEDULE = "Learning rate: cosine (default), linear, constant, trapezoid, onecycle, or 'linear(5ep) > cosine'."
 _SAMPLER = "What suggests candidates: auto (default), tpe, gp, linear, random, or exhaustive, all in turn."
 _ISOLATE = "Measure every candidate in a process of its own, which may crash without harm; slower."
 _COMPILE = "Try torch.compile: auto (default) where the training is long enough for it to pay, on, or off."
@@ -75,6 +76,8 @@ class Options:
     image_size: Annotated[int | None, _opt("Side of the square images that the model sees, in pixels.", min=1)] = None
     batch_size: Annotated[int | None, _opt("Images per optimizer step.", min=1)] = None
     duration: Annotated[str | None, _opt("Length of the training, such as 5ep, 1000step or 30min.")] = None
+    schedule: Annotated[str | None, _opt(_SCHEDULE)] = None
+    stretch: Annotated[float | None, _opt("Train with 0.5 or 2 times the duration, milestones included.")] = None
     lr: Annotated[float | None, _opt("Learning rate of the AdamW that is used without an optimizer in TARGET.")] = None
     augment: Annotated[
         str | None, _opt("none, flip, crop, trivial, rand, autoaugment or augmix; auto: the strongest at 5% cost.")

@@ -48,6 +48,8 @@ def _changes(options: Options) -> dict[str, Any]:
         "image_size": options.image_size,
         "batch_size": options.batch_size,
         "duration": options.duration,
+        "schedule": options.schedule,
+        "stretch": options.stretch,
         "seed": options.seed,
         "device": options.device,
         "augmentation": options.augment,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from autotrain.augment.extras import Extras
 from autotrain.data.feed import PROCESSES, THREADS
@@ -28,8 +29,8 @@ class Score:
     samples: int
 
 
-def evaluate(rig: Rig) -> Score:
-    """Evaluate the rig's model on the workload's validation set; the rig must be active.
+def evaluate(rig: Rig, *, model: nn.Module | None = None) -> Score:
+    """Evaluate the rig's model, or another like it, on the workload's validation set; the rig must be active.
 
     The model is in evaluation mode meanwhile, and in the modes it had before afterwards.
     """
@@ -38,11 +39,12 @@ def evaluate(rig: Rig) -> Score:
     reader = Reader(workload.validation, replace(workload.recipe("none"), extras=Extras()))
     order = InOrder(len(workload.validation), workload.batch_size)
     options = _options(rig.input.options, reader)
-    modes = [(module, module.training) for module in rig.step.model.modules()]
-    rig.step.model.eval()
+    model = rig.step.model if model is None else model
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         with torch.no_grad(), Loader(reader, order, options) as loader:
-            return _score(rig, loader)
+            return _score(rig, loader, model)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -54,7 +56,7 @@ def _options(training: LoaderOptions, reader: Reader) -> LoaderOptions:
     return replace(training, prefetch=2, pillow=None, kind=kind)
 
 
-def _score(rig: Rig, loader: Loader) -> Score:
+def _score(rig: Rig, loader: Loader, model: nn.Module) -> Score:
     workload, step = rig.workload, rig.step
     loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
     right: torch.Tensor | None = None
@@ -62,11 +64,12 @@ def _score(rig: Rig, loader: Loader) -> Score:
     for batch in loader:
         content = rig.transfer.finish(rig.move(batch))
         if workload.task.step is not None:
-            loss = step.loss(content)
+            with step.context():
+                loss = workload.task.step(model, content)
         else:
             images, labels = content
             with step.context():
-                outputs = step.model(images)
+                outputs = model(images)
                 loss = workload.loss(outputs, labels)
             hits = _hits(outputs, labels)
             if hits is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from autotrain.settings import Settings
@@ -98,6 +99,25 @@ class EpochDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Training goes on from a checkpoint."""
+
+    step: int
+    """Steps that were done."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    """A checkpoint is being written, in the background."""
+
+    step: int
+    best: bool
+    """Whether it is the best so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitEnded:
     """Training ended."""
 
@@ -105,7 +125,7 @@ class FitEnded:
     interrupted: bool
 
 
-FitEvent = FitStarted | StepDone | EpochDone | FitEnded
+FitEvent = FitStarted | Resumed | StepDone | EpochDone | CheckpointSaved | FitEnded
 FitObserver = Callable[[FitEvent], None]
 
 

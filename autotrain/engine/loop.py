@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from autotrain.engine.evaluate import evaluate
-from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitObserver, FitStarted, StepDone, silent
+from autotrain.engine.course import Course
+from autotrain.engine.evaluate import Score, evaluate
+from autotrain.engine.events import (
+    CheckpointSaved,
+    EpochDone,
+    EpochRecord,
+    FitEnded,
+    FitObserver,
+    FitStarted,
+    Resumed,
+    StepDone,
+    silent,
+)
+from autotrain.engine.keeper import Found, Keeper
 from autotrain.engine.rig import Rig
+from autotrain.engine.signals import Signals
+from autotrain.engine.state import bring_back, live_state
 from autotrain.errors import CandidateError, TaskError
-from autotrain.schedules.time import Unit, to_steps
 from autotrain.settings import Settings
+from autotrain.training import Training
 from autotrain.workload import Workload
 
 TELL_S = 0.25
 """Seconds between two reports of progress; each one waits for the device."""
-
-FINE = 1_000_000
-"""Steps that a training by wall-clock is cut into for its schedule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +45,14 @@ class Trained:
     history: tuple[EpochRecord, ...]
     steps: int
     seconds: float
+    """Wall-clock of the training, earlier runs that it went on from included."""
+
     interrupted: bool
+    signal: int | None = None
+    """Number of the signal that ended it early."""
+
+    ema: nn.Module | None = None
+    """The moving average of the model, where one was asked for."""
 
 
 @dataclass(slots=True)
@@ -48,38 +71,14 @@ class _Tally:
         self.images += images
         self.wait_s += wait_s
 
-
-class Course:
-    """How far a training is and what its learning rate is there: by steps, or by wall-clock."""
-
-    def __init__(self, workload: Workload) -> None:
-        self.schedule = workload.schedule
-        self.steps_per_epoch = workload.stream().steps_per_epoch
-        self.total_steps: int | None = None
-        self.total_s: float | None = None
-        duration = workload.duration
-        if duration.unit is Unit.SECOND:
-            self.total_s = duration.value
-        else:
-            self.total_steps = to_steps(duration, steps_per_epoch=self.steps_per_epoch, batch_size=workload.batch_size)
-
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """Return the share that is done, 0 to 1."""
-        if self.total_s is not None:
-            return min(1.0, elapsed_s / self.total_s)
-        assert self.total_steps is not None
-        return step / self.total_steps
-
-    def factor(self, step: int, elapsed_s: float) -> float:
-        """Return what the base learning rate is multiplied by."""
-        if self.total_s is not None:
-            return self.schedule.factor(int(FINE * self.progress(step, elapsed_s)), FINE, FINE)
-        assert self.total_steps is not None
-        return self.schedule.factor(step, self.total_steps, self.steps_per_epoch)
-
-    def ended(self, step: int, elapsed_s: float) -> bool:
-        """Tell whether no further step is to be taken."""
-        return self.progress(step, elapsed_s) >= 1.0
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "loss": self.loss,
+            "seconds": perf_counter() - self.started,
+            "steps": self.steps,
+            "images": self.images,
+            "wait_s": self.wait_s,
+        }
 
 
 def train(
@@ -87,18 +86,44 @@ def train(
     settings: Settings,
     *,
     observer: FitObserver = silent,
-    clip_norm: float | None = None,
+    training: Training = Training(),
+    found: Found | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train the user's model under the settings; an interrupt ends it early and says so in the result.
 
+    Args:
+        workload: what to train.
+        settings: how.
+        observer: is told of every event.
+        training: what is kept of it.
+        found: the checkpoint that it goes on from.
+        facts: plain values that go into every checkpoint, such as the plan.
+
     Raises:
         TaskError: model, labels or loss do not fit, or the training diverged at its first steps.
+        CheckpointError: a checkpoint cannot be written, or does not fit.
     """
     course = Course(workload)
-    with Rig(workload, settings, borrow=False, stop=course.total_steps, clip_norm=clip_norm) as rig, rig.active():
+    start = 0 if found is None else int(found.contents["step"])
+    with ExitStack() as stack:
+        rig = stack.enter_context(
+            Rig(workload, settings, borrow=False, start=start, stop=course.total_steps, clip_norm=training.clip_norm)
+        )
+        stack.enter_context(rig.active())
         base_lrs = [group["lr"] for group in rig.optimizer.param_groups]
+        stack.callback(_set_lrs, rig, base_lrs)
+        keeper = None
+        if training.folder is not None:
+            facts = {"settings": settings.as_dict(), **(facts or {})}
+            keeper = Keeper(training, workload, total_steps=course.total_steps, facts=facts)
+            stack.callback(keeper.close)
+        signals = stack.enter_context(Signals(terminate=keeper is not None))
+        run = _Run(rig, course, observer, keeper, signals, decay=training.ema)
+        if found is not None:
+            run.go_on(found)
         try:
-            return _Run(rig, course, observer).run()
+            return run.run()
         except RuntimeError as problem:
             if "DataLoader worker" in str(problem):  # raised by torch wherever the training happens to be
                 raise CandidateError(
@@ -106,21 +131,61 @@ def train(
                     "take fewer workers"
                 ) from problem
             raise
-        finally:
-            for group, lr in zip(rig.optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = lr
+
+
+def _set_lrs(rig: Rig, lrs: list[Any]) -> None:
+    for group, lr in zip(rig.optimizer.param_groups, lrs, strict=True):
+        group["lr"] = lr
 
 
 class _Run:
     """One training from its first step to its last."""
 
-    def __init__(self, rig: Rig, course: Course, observer: FitObserver) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        course: Course,
+        observer: FitObserver,
+        keeper: Keeper | None,
+        signals: Signals,
+        *,
+        decay: float | None = None,
+    ) -> None:
         self.rig, self.course, self.observer = rig, course, observer
+        self.keeper, self.signals = keeper, signals
         self.base_lrs = [float(group["lr"]) for group in rig.optimizer.param_groups]
         self.history: list[EpochRecord] = []
         self.step = 0
+        self.earlier_s = 0.0
         self.started = perf_counter()
         self.lr = self.base_lrs[0]
+        self.whole = True
+        """Whether no step is under way: what is live then can be gone on from."""
+
+        self.ema: AveragedModel | None = None
+        if decay is not None:
+            average = get_ema_multi_avg_fn(decay)
+            self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
+        self.epoch = self._tally()
+        self.resumed: Resumed | None = None
+        if keeper is not None:
+            keeper.begin(0, 0.0, None)
+
+    def go_on(self, found: Found) -> None:
+        """Take up what a checkpoint holds."""
+        contents = found.contents
+        bring_back(self.rig, contents, where=str(found.path))
+        if self.ema is not None:
+            self.ema.load_state_dict(contents["ema"] or self.ema.state_dict())
+        self.step, self.earlier_s = contents["step"], contents["elapsed_s"]
+        self.course.go_on(contents["trained_s"], contents["progress"])
+        self.history = [EpochRecord(**record) for record in contents["history"]]
+        sums = dict(contents["epoch"])
+        self.epoch = _Tally(sums.pop("loss").to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
+        self.started = perf_counter()
+        if self.keeper is not None:
+            self.keeper.begin(self.step, self.earlier_s, contents["best"])
+        self.resumed = Resumed(step=self.step, path=found.path)
 
     def run(self) -> Trained:
         """Train to the end."""
@@ -135,36 +200,55 @@ class _Run:
                 validation_images=len(validation) if validation is not None else 0,
             )
         )
+        if self.resumed is not None:
+            self.observer(self.resumed)
         interrupted = False
         try:
-            while not self.course.ended(self.step, self.elapsed_s):
+            while not self.course.ended(self.step, self.elapsed_s) and self.signals.number is None:
                 self._epoch()
         except KeyboardInterrupt:
             interrupted = True
+        except (RuntimeError, CandidateError):
+            if self.signals.number is None:
+                raise
+            interrupted = True  # the signal went to the workers too, and killed them
+            if self.whole:
+                self._keep_end()
+        else:
+            interrupted = not self.course.ended(self.step, self.elapsed_s)
+            self._keep_end()
         self.observer(FitEnded(seconds=self.elapsed_s, interrupted=interrupted))
-        return Trained(history=tuple(self.history), steps=self.step, seconds=self.elapsed_s, interrupted=interrupted)
+        return Trained(
+            history=tuple(self.history),
+            steps=self.step,
+            seconds=self.elapsed_s,
+            interrupted=interrupted,
+            signal=self.signals.number if interrupted else None,
+            ema=None if self.ema is None else self.ema.module,
+        )
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since training began."""
-        return perf_counter() - self.started
+        """Seconds of training so far."""
+        return self.earlier_s + perf_counter() - self.started
 
     def _epoch(self) -> None:
-        epoch, recent = self._tally(), self._tally()
+        """Train to the end of the epoch, or until a signal."""
+        recent = self._tally()
         per_epoch = self.course.steps_per_epoch
-        while True:
+        while self.signals.number is None:
             loss, images, wait_s = self._step()
-            epoch.add(loss, images, wait_s)
+            self.epoch.add(loss, images, wait_s)
             recent.add(loss, images, wait_s)
             ended = self.course.ended(self.step, self.elapsed_s)
             if perf_counter() - recent.started >= TELL_S or self.step == 1:
                 self._tell(recent, float(loss))
                 recent = self._tally()
             if self.step % per_epoch == 0 or ended:
-                break
-        mean_loss = float(epoch.loss) / epoch.steps
-        seconds = perf_counter() - epoch.started
-        self._close_epoch(epoch, mean_loss, seconds)
+                self._close_epoch()
+                return
+            if self.keeper is not None and self.keeper.due(self.step, self.elapsed_s):
+                self._keep(best=False)
 
     def _step(self) -> tuple[torch.Tensor, int, float]:
         rig, started = self.rig, perf_counter()
@@ -176,8 +260,13 @@ class _Run:
         self.lr = self.base_lrs[0] * factor
         if self.step == 0:
             rig.check(batch)
+        self.whole = False
         loss = rig.train(rig.move(batch))
+        if self.ema is not None:
+            self.ema.update_parameters(rig.step.model)
         self.step += 1
+        self.whole = True
+        self.course.stepped(perf_counter() - started)
         return loss, batch.count, wait_s
 
     def _tally(self) -> _Tally:
@@ -199,9 +288,12 @@ class _Run:
             )
         )
 
-    def _close_epoch(self, epoch: _Tally, mean_loss: float, seconds: float) -> None:
+    def _close_epoch(self) -> None:
+        epoch = self.epoch
+        mean_loss = float(epoch.loss) / epoch.steps
         started = perf_counter()
-        score = evaluate(self.rig) if self.rig.workload.validation is not None else None
+        seconds = started - epoch.started
+        score = self._evaluate() if self.rig.workload.validation is not None else None
         record = EpochRecord(
             epoch=(self.step - 1) // self.course.steps_per_epoch + 1,
             step=self.step,
@@ -216,3 +308,32 @@ class _Run:
         )
         self.history.append(record)
         self.observer(EpochDone(record=record))
+        self.epoch = self._tally()
+        if self.keeper is not None:
+            best = self.keeper.is_best(record.validation_loss, record.accuracy)
+            if best or self.keeper.due(self.step, self.elapsed_s):
+                self._keep(best=best)
+        self.course.paused(perf_counter() - started)
+
+    def _evaluate(self) -> Score:
+        return evaluate(self.rig, model=None if self.ema is None else self.ema.module)
+
+    def _keep(self, *, best: bool) -> None:
+        assert self.keeper is not None
+        contents = {
+            **live_state(self.rig),
+            "history": [record.as_dict() for record in self.history],
+            "epoch": self.epoch.as_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "trained_s": self.course.trained_s,
+            "progress": self.course.progress(self.step, self.elapsed_s),
+        }
+        self.keeper.save(contents, step=self.step, elapsed_s=self.elapsed_s, best=best)
+        self.observer(CheckpointSaved(step=self.step, best=best))
+
+    def _keep_end(self) -> None:
+        if self.keeper is None:
+            return
+        if not self.keeper.saved_last(self.step):
+            self._keep(best=False)
+        self.keeper.close()

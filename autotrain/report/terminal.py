@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.console import Console
 
-from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitEvent, FitStarted, StepDone
+from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitEvent, FitStarted, Resumed, StepDone
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
 from autotrain.report import story
@@ -201,6 +201,8 @@ class FitNarrator(Narrator):
                 self._started = event
                 self.tell(*_fit_started(event))
                 self.status.show("starting ...")
+            case Resumed():
+                self.tell(item(f"goes on after step {event.step:,}, from {event.path.name}"))
             case StepDone():
                 self._on_step(event)
             case EpochDone(record=record):

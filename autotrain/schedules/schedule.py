@@ -1,59 +1,65 @@
 """Learning-rate schedules: frozen descriptions whose factor is a pure function of the step."""
 
+from __future__ import annotations
+
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Literal
 
 from autotrain.errors import ScheduleError, unknown
-from autotrain.schedules.functions import constant, cosine, linear
-from autotrain.schedules.time import Unit, parse_time, to_steps
+from autotrain.schedules.phases import Curve, Hold, Line, Phase, Wave
+from autotrain.schedules.span import Span
+from autotrain.schedules.time import parse_time
 
 Resolution = Literal["step", "epoch"]
 """How often the factor changes: every step, or once an epoch as most training scripts do."""
 
-_WARMUP_UNITS = (Unit.EPOCH, Unit.STEP, Unit.FRACTION)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """What the base learning rate is multiplied by at each step: a linear warm-up, then the variant's ``shape``.
+    """What the base learning rate is multiplied by at each step: a linear warm-up, then the variant's ``phases``.
 
-    The warm-up of w steps starts at 1/w, not at zero, and reaches 1 at step w - 1; from there the shape goes on without
-    a jump and is exactly at its end at step ``total``, one after the last: the last step still learns.
+    A warm-up of w steps starts at 1/w, not at zero, and reaches 1 at step w - 1; from there the phases go on without a
+    jump, and the last is exactly at its end at step ``total``, one after the last: the last step still learns.
     Source of the warm-up: Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017.
     """
 
     warmup: str | None = None
-    """Length of the warm-up in epochs, steps or share of the training; None for none."""
+    """Length of the warm-up, such as ``5ep``, ``500step`` or ``0.05dur``; None for none."""
 
     resolution: Resolution = "step"
-    """``epoch`` holds the factor for an epoch, and counts warm-up and training in whole epochs, rounded up."""
+    """``epoch`` holds the factor for an epoch, and counts phases and training in whole epochs, rounded up."""
 
     def __post_init__(self) -> None:
         if self.resolution not in ("step", "epoch"):
             raise ScheduleError(f"schedule: {unknown('resolution', self.resolution, ('step', 'epoch'))}")
-        if self.warmup is not None and parse_time(self.warmup).unit not in _WARMUP_UNITS:
-            raise ScheduleError(f"schedule: warmup='{self.warmup}'; give epochs, steps or a share: 5ep, 0.05dur")
+        if self.warmup is not None:
+            parse_time(self.warmup)
 
-    def shape(self, progress: float) -> float:
-        """Return the factor after the warm-up for a progress from 0 to 1; 1 unless a variant says otherwise."""
-        return constant(progress)
+    def phases(self) -> tuple[Phase, ...]:
+        """Return what follows the warm-up; the base learning rate throughout unless a variant says otherwise."""
+        return (Hold(),)
 
-    def factor(self, step: int, total: int, steps_per_epoch: int) -> float:
-        """Return the factor for ``step``, which counts from 0 to ``total - 1``; ``total`` itself is the end point.
+    def over(self, span: Span) -> Callable[[int], float]:
+        """Return the factor by step, which counts from 0 to ``span.total - 1``; ``span.total`` is the end point.
 
         Raises:
-            ScheduleError: a count is not positive, ``step`` lies outside 0 to ``total``, or the warm-up is longer than
-                the training.
+            ScheduleError: the phases do not fit into the training, or have units that say nothing about it.
         """
-        _check(step, total, steps_per_epoch)
-        warmup = _warmup_steps(self.warmup, total, steps_per_epoch)
-        if self.resolution == "epoch":
-            epochs = -(-total // steps_per_epoch)
-            step = epochs if step == total else step // steps_per_epoch
-            total, warmup = epochs, -(-warmup // steps_per_epoch)
-        joint = max(0, warmup - 1)  # here both parts are 1
-        return (step + 1) / warmup if step < joint else self.shape((step - joint) / (total - joint))
+        return _bound(self, span)
+
+    def factor(self, step: int, total: int, steps_per_epoch: int) -> float:
+        """Return the factor for one step of a training of ``total`` steps.
+
+        Raises:
+            ScheduleError: a count is not positive, ``step`` lies outside 0 to ``total``, or the phases do not fit.
+        """
+        found = self.over(Span(total=total, steps_per_epoch=steps_per_epoch))
+        if not 0 <= step <= total:
+            raise ScheduleError(f"schedule: step {step} lies outside the training's 0 to {total}")
+        return found(step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ class WarmupCosine(Schedule):
     """A warm-up, then half a cosine wave down to ``final``."""
 
     warmup: str | None = "0.05dur"
-    """Length of the warm-up in epochs, steps or share of the training; None for none."""
+    """Length of the warm-up; None for none."""
 
     final: float = 0.0
     """Factor at the end, 0 to 1."""
@@ -75,9 +81,9 @@ class WarmupCosine(Schedule):
         Schedule.__post_init__(self)
         _check_final(self.final)
 
-    def shape(self, progress: float) -> float:
-        """Return the cosine's factor."""
-        return cosine(progress, end=self.final)
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the wave."""
+        return (Wave(end=self.final),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ class WarmupLinear(Schedule):
     """A warm-up, then a straight line down to ``final``."""
 
     warmup: str | None = "0.05dur"
-    """Length of the warm-up in epochs, steps or share of the training; None for none."""
+    """Length of the warm-up; None for none."""
 
     final: float = 0.0
     """Factor at the end, 0 to 1."""
@@ -94,51 +100,146 @@ class WarmupLinear(Schedule):
         Schedule.__post_init__(self)
         _check_final(self.final)
 
-    def shape(self, progress: float) -> float:
-        """Return the line's factor."""
-        return linear(progress, end=self.final)
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the line."""
+        return (Line(start=1.0, end=self.final),)
 
 
-SCHEDULES: dict[str, Callable[[], Schedule]] = {
-    "constant": Constant,
-    "cosine": WarmupCosine,
-    "linear": WarmupLinear,
-}
-"""Schedules by the name that people write."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trapezoid(Schedule):
+    """A warm-up, the base learning rate, and a decay at the end.
 
-
-def parse_schedule(text: str) -> Schedule:
-    """Return the schedule of this name, with its defaults.
-
-    Raises:
-        ScheduleError: there is no schedule of this name.
+    Source: Hägele et al., Scaling laws and compute-optimal training beyond fixed training durations, NeurIPS 2024.
     """
-    name = text.strip().lower()
-    if name not in SCHEDULES:
-        raise ScheduleError(unknown("schedule", text, SCHEDULES))
-    return SCHEDULES[name]()
+
+    warmup: str | None = "0.05dur"
+    """Length of the warm-up; None for none."""
+
+    decay: str = "0.2dur"
+    """Length of the decay."""
+
+    final: float = 0.0
+    """Factor at the end, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        parse_time(self.decay)
+        _check_final(self.final)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the plateau and the decay."""
+        return Hold(), Line(length=self.decay, start=1.0, end=self.final)
 
 
-def _check(step: int, total: int, steps_per_epoch: int) -> None:
-    if total < 1 or steps_per_epoch < 1:
-        raise ScheduleError(f"schedule: total={total}, steps_per_epoch={steps_per_epoch}; both must be at least 1")
-    if not 0 <= step <= total:
-        raise ScheduleError(f"schedule: step {step} lies outside the training's 0 to {total}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneCycle(Schedule):
+    """Half a cosine wave up to the base learning rate, and another down to nearly nothing.
+
+    Source: Smith and Topin, Super-convergence, 2019; the default numbers are those of torch's OneCycleLR.
+    """
+
+    peak: str = "0.3dur"
+    """When the base learning rate is reached."""
+
+    start: float = 1 / 25
+    """Factor at the begin, 0 to 1."""
+
+    final: float = 4e-6
+    """Factor at the end, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        parse_time(self.peak)
+        _check_final(self.final)
+        _check_final(self.start, name="start")
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the way up and the way down."""
+        return Wave(length=self.peak, start=self.start, end=1.0), Wave(end=self.final)
 
 
-def _check_final(final: float) -> None:
-    if not 0 <= final <= 1:
-        raise ScheduleError(f"schedule: final={final}; it is a factor from 0 to 1")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain(Schedule):
+    """Phases one after the other, each from where the one before it ended."""
+
+    parts: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        if not self.parts:
+            raise ScheduleError("schedule: a chain needs at least one phase")
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the parts."""
+        return self.parts
 
 
-def _warmup_steps(warmup: str | None, total: int, steps_per_epoch: int) -> int:
-    if warmup is None:
-        return 0
-    # The units that a warm-up can have do not depend on the batch size.
-    steps = to_steps(parse_time(warmup), steps_per_epoch=steps_per_epoch, batch_size=1, total_steps=total)
-    if steps > total:
+def _check_final(value: float, *, name: str = "final") -> None:
+    if not 0 <= value <= 1:
+        raise ScheduleError(f"schedule: {name}={value}; it is a factor from 0 to 1")
+
+
+@lru_cache(maxsize=64)
+def _bound(schedule: Schedule, span: Span) -> Callable[[int], float]:
+    """Lay the phases out over a training."""
+    parts = schedule.phases()
+    if schedule.warmup is not None:
+        parts = (Line(length=schedule.warmup, start=0.0, end=1.0), *parts)
+    unit = span.steps_per_epoch if schedule.resolution == "epoch" else 1
+    total = -(-span.total // unit)
+    begins, ends = _places(parts, span, unit, total)
+    scaled = span if unit == 1 else _Epochs(**{entry.name: getattr(span, entry.name) for entry in fields(span)})
+    curves: list[Curve] = []
+    factor = 1.0
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        start = part.start if part.start is not None else 0.0 if _climbs(parts) and number == 0 else factor
+        curves.append(part.curve(ends[number] - begins[number], start, last, scaled))
+        factor = curves[-1](ends[number] - begins[number])
+
+    def found(step: int) -> float:
+        place = total if step >= span.total else step // unit
+        number = min(bisect_right(ends, place), len(curves) - 1)
+        return curves[number](min(place, ends[number]) - begins[number])
+
+    return found
+
+
+class _Epochs(Span):
+    """A training whose milestones are counted in whole epochs, rounded up."""
+
+    __slots__ = ()
+
+    def steps(self, text: str) -> int:
+        """Return a length in epochs."""
+        return -(-Span.steps(self, text) // self.steps_per_epoch)
+
+
+def _climbs(parts: tuple[Phase, ...]) -> bool:
+    """Tell whether the first phase rises from zero."""
+    first = parts[0]
+    return first.start == 0.0 or (first.climbs and len(parts) > 1)
+
+
+def _places(parts: tuple[Phase, ...], span: Span, unit: int, total: int) -> tuple[list[float], list[float]]:
+    """Return where the phases begin and end, in steps or epochs."""
+    given = [None if part.length is None else -(-span.steps(part.length) // unit) for part in parts]
+    fixed, still_open = sum(length or 0 for length in given), given.count(None)
+    if fixed > total:
+        lengths = [part.length for part in parts if part.length is not None]
+        what = "a warm-up" if len(lengths) == 1 and lengths[0] == parts[0].length and _climbs(parts) else "a chain"
         raise ScheduleError(
-            f"schedule: a warm-up of {warmup} is {steps} steps, but the training has {total}. "
-            "Shorten it, or give a share such as 0.05dur"
+            f"schedule: {what} of {' + '.join(lengths)} is {fixed} {'steps' if unit == 1 else 'epochs'}, but the "
+            f"training has {total}. Shorten it, or give shares such as 0.05dur"
         )
-    return steps
+    rest = (total - fixed) / still_open if still_open else 0.0
+    ends: list[float] = []
+    place = 0.0
+    for length in given:
+        place += rest if length is None else length
+        ends.append(place)
+    if given[-1] is None:
+        ends[-1] = float(total)
+    if _climbs(parts):
+        ends[0] = max(0.0, ends[0] - 1)  # the first step learns already, the last of the warm-up at 1
+    return [-1.0 if _climbs(parts) else 0.0, *ends[:-1]], ends

@@ -6,7 +6,6 @@ import torch
 
 from autotrain.hardware.machine import Machine
 from autotrain.measure.session import Job
-from autotrain.schedules.time import Unit, to_steps
 from autotrain.workload import Workload
 
 
@@ -33,9 +32,5 @@ def job_facts(workload: Workload, machine: Machine) -> Job:
 
 def planned_images(workload: Workload) -> int:
     """Return how many images the planned training sees; 0 where it is planned by time."""
-    if workload.duration.unit is Unit.SECOND:
-        return 0
-    steps = to_steps(
-        workload.duration, steps_per_epoch=workload.stream().steps_per_epoch, batch_size=workload.batch_size
-    )
-    return steps * workload.batch_size
+    span = workload.span
+    return 0 if span.seconds is not None else span.total * workload.batch_size

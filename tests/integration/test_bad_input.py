@@ -458,7 +458,7 @@ def test_a_validation_set_that_is_less_prepared_than_the_training_set(refuse: Re
         ({"duration": "-3ep"}, ScheduleError, "-3ep"),
         ({"duration": "0ep"}, ScheduleError, "0ep"),
         ({"schedule": WarmupCosine(warmup="99step")}, ScheduleError, "a warm-up of 99step is 99 steps"),
-        ({"schedule": WarmupCosine(warmup="2ep"), "duration": "1min"}, ScheduleError, "give the warm-up as a share"),
+        ({"schedule": WarmupCosine(warmup="2ep"), "duration": "1min"}, ScheduleError, "Give a share or a time"),
         ({"schedule": "cosin"}, ScheduleError, "Did you mean 'cosine'?"),
         ({"mean": (0.5, 0.5)}, TaskError, "mean: 2 values for images of 3 channels"),
         ({"mean": 0.5}, TaskError, "mean: 0.5 is not a sequence of numbers"),

@@ -1,6 +1,7 @@
 """What schedules promise for every length, and that they agree with torch where shapes are the same."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from autotrain.errors import ScheduleError
 from autotrain.schedules.schedule import WarmupCosine, WarmupLinear
+from autotrain.schedules.span import Span
+from autotrain.schedules.text import parse_schedule
 from autotrain.schedules.time import Time, Unit, parse_time, to_steps
 
 KINDS = st.sampled_from([WarmupCosine, WarmupLinear])
@@ -145,3 +148,86 @@ def test_steps_are_at_least_one_and_a_share_is_within_the_training(time, steps_p
         assert steps <= total
     if time.unit is Unit.SAMPLE:
         assert (steps - 1) * batch_size < time.value <= steps * batch_size
+
+
+POWERS = st.floats(0.5, 4.0)
+
+
+def ours(text: str, total: int, **options) -> list[float]:
+    factor = parse_schedule(text).over(Span(total=total, steps_per_epoch=7, **options))
+    return [factor(step) for step in range(total)]
+
+
+@given(st.integers(1, 80), POWERS)
+@settings(max_examples=20, deadline=None)
+def test_the_polynomial_is_torchs(total, power):
+    theirs = torch_factors(
+        total, lambda opt: [torch.optim.lr_scheduler.PolynomialLR(opt, total_iters=total, power=power)]
+    )
+    assert ours(f"poly(power={power})", total) == pytest.approx(theirs, abs=1e-9)
+
+
+@given(st.integers(1, 30), st.integers(1, 80), st.floats(0.1, 0.9))
+@settings(max_examples=20, deadline=None)
+def test_steps_are_torchs(period, total, gamma):
+    schedulers = torch.optim.lr_scheduler
+    theirs = torch_factors(total, lambda opt: [schedulers.StepLR(opt, period, gamma)])
+    assert ours(f"step({period}step, gamma={gamma})", total) == pytest.approx(theirs, abs=1e-9)
+    places = sorted({period, 2 * period, 3 * period + 1})
+    theirs = torch_factors(total, lambda opt: [schedulers.MultiStepLR(opt, places, gamma)])
+    at = "+".join(f"{place}step" for place in places)
+    assert ours(f"step(at={at}, gamma={gamma})", total) == pytest.approx(theirs, abs=1e-9)
+
+
+@given(st.integers(1, 20), st.integers(1, 3), st.integers(1, 80), FINALS)
+@settings(max_examples=20, deadline=None)
+def test_restarts_are_torchs(period, growth, total, final):
+    theirs = torch_factors(
+        total,
+        lambda opt: [
+            torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(opt, T_0=period, T_mult=growth, eta_min=final)
+        ],
+    )
+    assert ours(f"restarts({period}step, growth={growth}, end={final})", total) == pytest.approx(theirs, abs=1e-9)
+
+
+@given(st.integers(1, 30), st.integers(2, 50))
+@settings(max_examples=20, deadline=None)
+def test_one_cycle_is_torchs(up, down):
+    total = up + down + 1  # torch ends at its last step, we one after
+    theirs = torch_factors(
+        total - 1,
+        lambda opt: [
+            torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=1.0, total_steps=total, pct_start=(up + 1) / total)
+        ],
+    )
+    found = ours(f"cosine({up}step, start=0.04) > cosine(end=4e-6)", total - 1)
+    assert found == pytest.approx(theirs, abs=1e-9)
+
+
+SHAPES = st.sampled_from(("linear", "cosine", "poly", "constant"))
+
+
+@given(st.lists(st.tuples(SHAPES, st.floats(0.05, 0.3), st.floats(0.0, 1.0)), min_size=1, max_size=3), SHAPES, FINALS)
+@settings(max_examples=60, deadline=None)
+def test_chains_have_no_jumps_and_end_where_they_say(parts, last, final):
+    texts = [f"{name}({share:.3f}dur{'' if name == 'constant' else f', end={end:.3f}'})" for name, share, end in parts]
+    texts.append(f"{last}{'' if last == 'constant' else f'(end={final:.4f})'}")
+    total = 4000
+    factor = parse_schedule(" > ".join(texts)).over(Span(total=total, steps_per_epoch=100))
+    found = [factor(step) for step in range(total + 1)]
+    assert all(0 <= value <= 1 for value in found)
+    assert max(abs(after - before) for before, after in pairwise(found)) < 0.015
+    if last != "constant":
+        assert found[-1] == pytest.approx(round(final, 4), abs=1e-12)
+
+
+@given(st.integers(10, 40).map(lambda count: 20 * count), st.sampled_from((0.25, 0.5, 2.0, 3.0)))
+@settings(max_examples=20, deadline=None)
+def test_a_stretched_recipe_is_the_recipe_at_another_pace(total, stretch):
+    recipe = parse_schedule("cosine(80step, start=0.1, end=1) > cosine")
+    long = round(total * stretch)
+    stretched = recipe.over(Span(total=long, steps_per_epoch=7, stretch=stretch))
+    plain = recipe.over(Span(total=total, steps_per_epoch=7))
+    for step in range(0, total, 7):
+        assert stretched(round(step * stretch)) == pytest.approx(plain(step), abs=0.05)

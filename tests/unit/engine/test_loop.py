@@ -19,6 +19,7 @@ from autotrain.preparation import prepare_workload
 from autotrain.schedules.schedule import Constant, WarmupCosine, WarmupLinear
 from autotrain.settings import Settings
 from autotrain.task import Task
+from autotrain.training import Training
 
 SIDE = 16
 DEFAULT = Settings()
@@ -47,7 +48,7 @@ def run(
 ) -> tuple[Trained, list[FitEvent]]:
     events: list[FitEvent] = []
     task = Task(model=model, **{"dataset": data(), "batch_size": 4, "device": "cpu", "duration": "2ep", **options})
-    trained = train(prepare_workload(task), settings, observer=events.append, clip_norm=clip_norm)
+    trained = train(prepare_workload(task), settings, observer=events.append, training=Training(clip_norm=clip_norm))
     return trained, events
 
 
@@ -125,7 +126,7 @@ def test_training_by_the_clock_ends_and_reaches_the_end_of_its_schedule(tiny_mod
 
 
 def test_a_warm_up_in_steps_does_not_fit_the_clock(tiny_model: Callable[..., nn.Module]) -> None:
-    with pytest.raises(ScheduleError, match="give the warm-up as a share"):
+    with pytest.raises(ScheduleError, match="Give a share or a time"):
         run(tiny_model(), duration="1s", schedule=WarmupCosine(warmup="5step"))
 
 

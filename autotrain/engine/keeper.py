@@ -1,0 +1,155 @@
+"""The keeper: when a checkpoint is due, what goes into it, and what a training goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import autotrain
+from autotrain.engine.checkpoint import CheckpointFolder, read_checkpoint
+from autotrain.errors import CheckpointError
+from autotrain.schedules.time import Unit, parse_time, to_steps
+from autotrain.training import AUTO, BETTER, NEVER, Training
+from autotrain.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A checkpoint to go on from."""
+
+    path: Path
+    contents: dict[str, Any]
+
+    @property
+    def plan(self) -> str | None:
+        """The plan that it was trained with, in YAML."""
+        plan = self.contents.get("plan")
+        return plan if isinstance(plan, str) else None
+
+
+def find(training: Training, workload: Workload) -> Found | None:
+    """Return the checkpoint that a training is to go on from, None where it begins anew.
+
+    Raises:
+        CheckpointError: the one that is named is not there, none in the folder can be read, it is another training's,
+            or the training is to begin anew in a folder that has some.
+    """
+    if training.resume == NEVER:
+        if training.folder is not None and CheckpointFolder(training.folder).saved():
+            raise CheckpointError(
+                f"{training.folder}: there are checkpoints of a training. Go on with resume='auto', or name another "
+                "folder"
+            )
+        return None
+    if training.resume == AUTO:
+        assert training.folder is not None
+        latest = CheckpointFolder(training.folder).latest()
+        if latest is None:
+            return None
+        found = Found(path=latest[0].path, contents=latest[1])
+    else:
+        path = Path(training.resume)
+        found = Found(path=path, contents=read_checkpoint(path))
+    _check(found, workload)
+    return found
+
+
+def _check(found: Found, workload: Workload) -> None:
+    contents = found.contents
+    own = {"fingerprint": workload.fingerprint, "seed": workload.seed}
+    words = {"fingerprint": "model, data or batch size", "seed": "seed"}
+    for name, value in own.items():
+        if contents.get(name) != value:
+            raise CheckpointError(
+                f"{found.path}: belongs to another training, its {words[name]} is not this one's. "
+                "Name another folder, or train with what it was made with"
+            )
+
+
+class Keeper:
+    """Writes the checkpoints of one training.
+
+    Args:
+        training: says where, how often and how many.
+        workload: what is trained.
+        total_steps: length of the training; None where it goes by wall-clock.
+        facts: what goes into every checkpoint besides, such as the plan.
+    """
+
+    def __init__(
+        self, training: Training, workload: Workload, *, total_steps: int | None, facts: dict[str, Any]
+    ) -> None:
+        assert training.folder is not None
+        self._folder = CheckpointFolder(training.folder, keep=training.keep)
+        self._facts = {
+            "autotrain": autotrain.__version__,
+            "fingerprint": workload.fingerprint,
+            "seed": workload.seed,
+            **facts,
+        }
+        self._metric = training.best_by
+        self._every_s = training.by_time
+        self._every_steps = None if self._every_s is not None else _steps(training, workload, total_steps)
+        self._last_s = 0.0
+        self.best: float | None = None
+
+    def begin(self, step: int, elapsed_s: float, best: float | None) -> None:
+        """Note where the training begins or goes on."""
+        self._last_s, self.best = elapsed_s, best
+        self._last_step = step
+
+    def due(self, step: int, elapsed_s: float) -> bool:
+        """Tell whether a checkpoint is to be written after this step."""
+        if self._every_s is not None:
+            return elapsed_s - self._last_s >= self._every_s
+        assert self._every_steps is not None
+        return step % self._every_steps == 0
+
+    def is_best(self, validation_loss: float | None, accuracy: float | None) -> bool:
+        """Tell whether an epoch's score is the best so far, and note it if so."""
+        metric = self._metric or ("accuracy" if accuracy is not None else "validation_loss")
+        value = accuracy if metric == "accuracy" else validation_loss
+        if value is None or value != value:
+            return False
+        worth = BETTER[metric] * value
+        if self.best is not None and worth <= self.best:
+            return False
+        self.best = worth
+        return True
+
+    def save(self, contents: dict[str, Any], *, step: int, elapsed_s: float, best: bool) -> None:
+        """Write a checkpoint in the background.
+
+        Raises:
+            CheckpointError: it, or the one before, cannot be written.
+        """
+        whole = {**self._facts, **contents, "elapsed_s": elapsed_s, "best": self.best}
+        self._folder.save(whole, step=step, best=best)
+        self._last_s, self._last_step = elapsed_s, step
+
+    def saved_last(self, step: int) -> bool:
+        """Tell whether the last checkpoint is that of this step."""
+        return self._last_step == step
+
+    def close(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            CheckpointError: it cannot be.
+        """
+        self._folder.wait()
+
+
+def _steps(training: Training, workload: Workload, total_steps: int | None) -> int:
+    time = parse_time(training.every)
+    if time.unit is Unit.FRACTION and total_steps is None:
+        raise CheckpointError(
+            f"every: '{training.every}' is a share of a training that goes by wall-clock; give a time, such as 5min"
+        )
+    return to_steps(
+        time,
+        steps_per_epoch=workload.stream().steps_per_epoch,
+        batch_size=workload.batch_size,
+        total_steps=total_steps,
+    )

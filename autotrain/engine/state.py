@@ -1,0 +1,82 @@
+"""The state of a training as plain values and tensors, from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from autotrain.engine.lease import lay_out_state
+from autotrain.engine.rig import Rig
+from autotrain.errors import CheckpointError
+
+
+def live_state(rig: Rig) -> dict[str, Any]:
+    """Return model, optimizer, loss scaler and random states of an active rig; the tensors are its own, not copies."""
+    step = rig.step
+    return {
+        "model": step.model.state_dict(),
+        "buffers": _lasting_buffers(step.model),
+        "optimizer": step.optimizer.state_dict(),
+        "scaler": None if step.scaler is None else step.scaler.state_dict(),
+        "random": _random_states(rig.device),
+    }
+
+
+def bring_back(rig: Rig, contents: dict[str, Any], *, where: str) -> None:
+    """Put a saved state into an active rig, whose tensors keep their places and strides.
+
+    Raises:
+        CheckpointError: it does not fit the model or the optimizer.
+    """
+    step = rig.step
+    try:
+        step.model.load_state_dict(contents["model"])
+        own = _lasting_buffers(step.model)
+        for name, value in contents["buffers"].items():
+            own[name].copy_(value)
+        step.optimizer.load_state_dict(contents["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as problem:
+        line = str(problem).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{where}: does not fit this model or optimizer: {line}. Train what it was made with, or resume='never'"
+        ) from problem
+    lay_out_state(step.optimizer)
+    if step.scaler is not None and contents["scaler"] is not None:
+        step.scaler.load_state_dict(contents["scaler"])
+    _set_random_states(contents["random"], rig.device)
+
+
+def _lasting_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers that a state_dict leaves out."""
+    kept = set(model.state_dict())
+    return {name: entry for name, entry in model.named_buffers() if name not in kept}
+
+
+def _random_states(device: torch.device) -> dict[str, Any]:
+    version, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state(legacy=False)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "python": [version, list(words), gauss],
+        "numpy": {
+            "key": torch.from_numpy(legacy["state"]["key"].astype(np.int64)),
+            "pos": int(legacy["state"]["pos"]),
+            "has_gauss": int(legacy["has_gauss"]),
+            "gauss": float(legacy["gauss"]),
+        },
+    }
+
+
+def _set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    key = states["numpy"]["key"].numpy().astype(np.uint32)
+    numbers = states["numpy"]
+    np.random.set_state(("MT19937", key, numbers["pos"], numbers["has_gauss"], numbers["gauss"]))

@@ -1,0 +1,70 @@
+"""The length of a training, by which milestones given in any unit become steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from autotrain.errors import ScheduleError
+from autotrain.schedules.time import Unit, parse_time, to_steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """How long a training is."""
+
+    total: int
+    """Steps, at least 1."""
+
+    steps_per_epoch: int
+    batch_size: int | None = None
+    """Images in a step; None where no milestone is counted in images."""
+
+    seconds: float | None = None
+    """Planned wall-clock seconds; None where the length is counted in steps. ``total`` is then how finely it is cut."""
+
+    stretch: float = 1.0
+    """Factor by which the recipe is longer; milestones in epochs, steps, samples and seconds move with it."""
+
+    def __post_init__(self) -> None:
+        if self.total < 1 or self.steps_per_epoch < 1:
+            raise ScheduleError(
+                f"schedule: total={self.total}, steps_per_epoch={self.steps_per_epoch}; both must be at least 1"
+            )
+        if not 0 < self.stretch < math.inf:
+            raise ScheduleError(f"schedule: stretch={self.stretch}; it is a factor greater than 0, such as 0.5")
+
+    def steps(self, text: str) -> int:
+        """Return a length such as ``5ep`` in steps, at least 1.
+
+        Raises:
+            ScheduleError: it is no duration, or its unit says nothing about this training.
+        """
+        time = parse_time(text)
+        if time.unit is Unit.FRACTION:
+            return to_steps(time, steps_per_epoch=self.steps_per_epoch, batch_size=1, total_steps=self.total)
+        if time.unit is Unit.SECOND:
+            if self.seconds is None:
+                raise ScheduleError(
+                    f"schedule: '{text}' is wall-clock time, but the training's duration is not. Give epochs, steps "
+                    "or a share: 5ep, 1000step, 0.05dur"
+                )
+            share = Fraction(time.value) * Fraction(self.stretch) / Fraction(self.seconds)
+            return max(1, round(share * self.total))
+        if self.seconds is not None:
+            raise ScheduleError(
+                f"schedule: '{text}' counts {_PLURALS[time.unit]}, but the training's duration is wall-clock time. "
+                "Give a share or a time: 0.05dur, 5min"
+            )
+        if time.unit is Unit.SAMPLE and self.batch_size is None:
+            raise ScheduleError(f"schedule: '{text}' counts samples, but the batch size is not known here")
+        steps = to_steps(time, steps_per_epoch=self.steps_per_epoch, batch_size=self.batch_size or 1)
+        return max(1, math.floor(Fraction(steps) * Fraction(repr(self.stretch)) + Fraction(1, 2)))
+
+    def longer(self, stretch: float) -> Span:
+        """Return the same training with its milestones moved by a factor."""
+        return replace(self, stretch=stretch)
+
+
+_PLURALS = {Unit.EPOCH: "epochs", Unit.STEP: "steps", Unit.SAMPLE: "samples"}

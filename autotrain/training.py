@@ -1,0 +1,75 @@
+"""How a training is run beside its settings: what is kept of it, and what it goes on from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from autotrain.errors import TaskError
+from autotrain.schedules.time import Unit, parse_time
+
+AUTO, NEVER = "auto", "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Options of ``fit`` that say nothing about the machine.
+
+    Raises:
+        TaskError: a value that cannot be meant.
+        ScheduleError: ``every`` is no duration.
+    """
+
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None leaves it as it is."""
+
+    ema: float | None = None
+    """Decay per step of an exponential moving average of the weights, such as 0.9998, which is what is then evaluated
+    and lies beside the trained model in the result; None keeps none."""
+
+    checkpoints: str | Path | None = None
+    """Folder in which the training is kept, so that it can go on after whatever ends it; None keeps nothing."""
+
+    every: str = "1ep"
+    """How often a checkpoint is written: in epochs, steps, samples, wall-clock time or shares of the training. One is
+    written at the end, and when the training is stopped, in any case."""
+
+    keep: int = 3
+    """How many of the last checkpoints stay."""
+
+    best_by: str | None = None
+    """``accuracy`` (the more the better) or ``validation_loss`` (the less): the checkpoint of the best epoch stays too;
+    accuracy where None and there is one."""
+
+    resume: str | Path = NEVER
+    """``auto`` goes on from the folder's latest checkpoint where there is one; a path from that checkpoint; ``never``
+    begins anew, in a folder that has none."""
+
+    def __post_init__(self) -> None:
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise TaskError(f"clip_norm: {self.clip_norm} is no norm that a gradient can be kept to; give more than 0")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise TaskError(f"ema: {self.ema} is no decay from 0 to below 1, such as 0.9998")
+        if self.keep < 1:
+            raise TaskError(f"keep: {self.keep} checkpoints; at least the last one is kept, so give 1 or more")
+        if self.best_by not in (None, *BETTER):
+            raise TaskError(f"best_by: '{self.best_by}' is not known; give {' or '.join(BETTER)}")
+        if self.resume == AUTO and self.checkpoints is None:
+            raise TaskError("resume: 'auto' looks for checkpoints, so name their folder: checkpoints='runs/mine'")
+        parse_time(self.every)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where checkpoints lie."""
+        return None if self.checkpoints is None else Path(self.checkpoints)
+
+    @property
+    def by_time(self) -> float | None:
+        """Seconds between checkpoints where they are counted so."""
+        every = parse_time(self.every)
+        return every.value if every.unit is Unit.SECOND else None
+
+
+BETTER = {"accuracy": 1.0, "validation_loss": -1.0}
+"""Metrics by which a checkpoint can be the best, and which way is better."""
