@@ -157,6 +157,8 @@ def interleaved(
         for make in makers:
             contenders.append(make(stack))
             contenders[-1].warm_up(warmup_s)
+        for contender in contenders:  # where workers are forked, the first step after that copies what it writes to
+            contender.turn()
         for _ in range(rounds):
             rates = [0.0] * len(contenders)
             for place in order.sample(range(len(contenders)), len(contenders)):

@@ -52,7 +52,7 @@ class HeatOptions:
     None keeps all to the end."""
 
     hopeless: float = 0.3
-    """Share by which it leaves after two rounds already."""
+    """Share by which it leaves after two rounds already, if it was slower by that in each."""
 
     limit_s: float = math.inf
     """Seconds after which no further round begins; two rounds are run in any case."""
@@ -87,11 +87,12 @@ class Contender:
         with self._rig.active():
             self._drive = make_drive(self._rig, self._clock)
         self._loads = self._drive.kind is not Kind.COMPUTE
+        if self._loads:
+            self._rig.input.loader.pause()
+            stack.callback(lambda: self._rig.input.loader.resume())
         self.startup_s = self._clock.now() - started
         least = options.turn_steps if self._drive.asynchronous else 1
         self._window = BurstOptions(window_s=options.turn_s, window_steps=least)
-        if self._loads:
-            stack.callback(lambda: self._rig.input.loader.resume())
 
     @property
     def kind(self) -> Kind:
@@ -99,7 +100,13 @@ class Contender:
         return self._drive.kind
 
     def warm_up(self) -> None:
-        """Run untimed until the loader's stock is used up and the time is over; the first step's compiling is timed."""
+        """Run untimed until the loader's stock is used up and the time is over; the first step's compiling is timed.
+
+        All contenders are to be made before the first warms up: workers are forked when one is made, and after a fork
+        the first write to each page of this process, weights and gradients of everybody included, copies the page.
+        """
+        if self._loads:
+            self._rig.input.loader.resume()
         with self._rig.active():
             started = self._clock.now()
             discard(self._drive, 1)

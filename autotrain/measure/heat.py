@@ -28,10 +28,13 @@ from autotrain.measure.measurement import Kind, Window
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
-__all__ = ["Contender", "Cost", "Heat", "HeatInterrupted", "HeatOptions", "Lane", "heat", "pooled"]
+__all__ = ["Contender", "Cost", "Heat", "HeatInterrupted", "HeatOptions", "Lane", "heat", "pooled", "steady_rate"]
 
 DISTURBED = 0.2
 """Share of the cores' time that other programs may take in a round; beyond, the round is run again."""
+
+STALLED = 1.5
+"""Factor by which a contender's turn may take longer than its other turns before that is taken for a disturbance."""
 
 LEAST_ROUND_S = 0.3
 """Rounds shorter than this are not judged by that share: the kernel counts CPU time in 10 ms."""
@@ -184,7 +187,9 @@ def heat(
         ]
         kind = Kind.FULL
         for runner in runners:
-            kind = _start(workload, runner, options, make_drive, clock) or kind
+            _make(workload, runner, options, make_drive, clock)
+        for runner in runners:
+            kind = _warm_up(runner) or kind
         tally = _Tally()
         try:
             _rounds(runners, options, order, clock, tally, report, more)
@@ -202,18 +207,28 @@ def _seen(kind: Kind, runners: Sequence[_Runner], tally: _Tally, gpu: GpuState |
     return Heat(kind=kind, lanes=lanes, repeats=tally.repeats, other_cpu_share=share, gpu=gpu)
 
 
-def _start(
-    workload: Workload, runner: _Runner, options: HeatOptions, make_drive: MakeDrive, clock: Clock
-) -> Kind | None:
+def _make(workload: Workload, runner: _Runner, options: HeatOptions, make_drive: MakeDrive, clock: Clock) -> None:
     try:
         with candidate():
-            made = Contender(workload, runner.settings, runner.stack, options, make_drive=make_drive, clock=clock)
-            made.warm_up()
+            runner.contender = Contender(
+                workload, runner.settings, runner.stack, options, make_drive=make_drive, clock=clock
+            )
+    except CandidateError as problem:
+        runner.stop(str(problem))
+
+
+def _warm_up(runner: _Runner) -> Kind | None:
+    """Return what the contender's steps do, None where it failed."""
+    if runner.contender is None:
+        return None
+    kind = runner.contender.kind
+    try:
+        with candidate():
+            runner.contender.warm_up()
     except CandidateError as problem:
         runner.stop(str(problem))
         return None
-    runner.contender = made
-    return made.kind
+    return kind
 
 
 @dataclass(slots=True)
@@ -291,7 +306,7 @@ def _leave_behind(runners: Sequence[_Runner], options: HeatOptions, done: int) -
     running = [runner for runner in runners if runner.running]
     if done < 2 or len(running) < 2:
         return
-    leader = min(running, key=lambda runner: statistics.fmean(_log_seconds(runner)))
+    leader = min(running, key=lambda runner: statistics.median(_log_seconds(runner)))
     assert options.behind is not None
     for runner in running:
         if runner is leader:
@@ -299,7 +314,7 @@ def _leave_behind(runners: Sequence[_Runner], options: HeatOptions, done: int) -
         logs = [own - best for own, best in zip(_log_seconds(runner), _log_seconds(leader), strict=True)]
         mean = statistics.fmean(logs)
         reach = math.inf if len(logs) < options.least_rounds else _reach(logs)
-        if mean - reach > math.log1p(options.behind) or mean > math.log1p(options.hopeless):
+        if mean - reach > math.log1p(options.behind) or min(logs) > math.log1p(options.hopeless):
             runner.left_behind = True
             runner.stop()
 
@@ -314,6 +329,18 @@ def _log_seconds(runner: _Runner) -> list[float]:
 
 def _rates(runner: _Runner) -> list[float]:
     return [entry.images / entry.wall_s for entry in runner.windows]
+
+
+def steady_rate(windows: Sequence[Window]) -> float:
+    """Return images/s over all windows, without what a neighbour on the host took from one of them.
+
+    Where the seconds of an image, those of waiting for it left out, are more than ``STALLED`` times the usual ones, no
+    more than that counts. Waiting always counts: loaders deliver in bursts.
+    """
+    busy = [(entry.wall_s - entry.wait_s) / entry.images for entry in windows]
+    most = STALLED * statistics.median_low(busy)
+    seconds = sum(entry.wait_s + min(part, most) * entry.images for entry, part in zip(windows, busy, strict=True))
+    return sum(entry.images for entry in windows) / seconds
 
 
 def pooled(windows: Sequence[Window]) -> Window:

@@ -16,9 +16,9 @@ from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive,
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import FullDrive, InputDrive, Resident
 from autotrain.measure.failure import candidate
-from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat
+from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat, steady_rate
 from autotrain.measure.isolate import Child
-from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import Failed, Session
 from autotrain.search.events import Measured, Measuring, Noted, Observer, Skipped
 from autotrain.settings import Settings
@@ -218,7 +218,7 @@ class Recorder:
             measured = replace(
                 self._from_lane(kind, lane, result),
                 heat=self._heats,
-                scale=scale,
+                scale=scale * steady_rate(lane.windows) / _raw_rate(lane.windows),
                 predicted=predicted,
                 bound=limit,
             )
@@ -292,11 +292,14 @@ class Recorder:
         known = self.session.find(kind, first.settings)
         if known is None or not first.windows:
             return 1.0
-        images = sum(entry.images for entry in first.windows)
-        return known.rate.value / (images / sum(entry.wall_s for entry in first.windows))
+        return known.rate.value / steady_rate(first.windows)
 
     def _page_cache(self) -> str:
         return "" if self.session.cold_bytes_per_s is None else "warm"
+
+
+def _raw_rate(windows: Sequence[Window]) -> float:
+    return sum(entry.images for entry in windows) / sum(entry.wall_s for entry in windows)
 
 
 def one_burst(workload: Workload, settings: Settings, *, make_drive: MakeDrive, options: BurstOptions) -> Measurement:

@@ -51,11 +51,11 @@ def test_a_turn_is_a_step_where_steps_are_long_and_several_on_a_device(enter: An
 def test_its_workers_are_frozen_but_for_its_turns(enter: Any) -> None:
     contender, drive = enter()
     calls = drive.rig.input.loader.calls
+    assert calls == ["pause"], "others may be made before it warms up"
     contender.warm_up()
-    assert calls == ["pause"]
     contender.turn()
     contender.turn()
-    assert calls == ["pause", "resume", "pause", "resume", "pause"]
+    assert calls == ["pause"] + ["resume", "pause"] * 3
 
 
 def test_they_go_on_before_they_are_ended(clock: Any, enter: Any) -> None:
@@ -64,7 +64,7 @@ def test_they_go_on_before_they_are_ended(clock: Any, enter: Any) -> None:
         _, drive = enter()
         made = Contender(None, Settings(), stack, OPTIONS, make_drive=lambda rig, given: drive, clock=clock)  # type: ignore[arg-type]
         made.warm_up()
-    assert drive.rig.input.loader.calls == ["pause", "resume", "close"]
+    assert drive.rig.input.loader.calls == ["pause", "pause", "resume", "pause", "resume", "close"]
 
 
 def test_they_are_frozen_again_after_a_turn_that_raised(enter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_they_are_frozen_again_after_a_turn_that_raised(enter: Any, monkeypatch:
     monkeypatch.setattr(drive, "host_s", lambda number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         contender.turn()
-    assert drive.rig.input.loader.calls == ["pause", "resume", "pause"]
+    assert drive.rig.input.loader.calls == ["pause", "resume", "pause", "resume", "pause"]
 
 
 def test_a_turn_begins_untimed_and_uses_up_twice_the_stock_of_workers_that_cannot_be_frozen(enter: Any) -> None:
@@ -104,6 +104,7 @@ def test_long_steps_need_no_lead_in(enter: Any, step_s: float, stock: int, timed
 
 def test_resident_batches_are_loaded_by_nobody(enter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, drive = enter()
+    drive.rig.input.loader.calls.clear()
     monkeypatch.setattr(drive, "kind", Kind.COMPUTE)
     with ExitStack() as stack:
         made = Contender(
