@@ -256,13 +256,19 @@ def _train(
             from autotrain.report.terminal import FitNarrator
 
             observer = stack.enter_context(FitNarrator())
+        told = [observer or fit_events.silent, *training.callbacks]
+        if training.logs:
+            from autotrain.report.logs import logging_to
+
+            told.append(stack.enter_context(logging_to(training.logs)))
         return train(
             workload,
             plan.settings,
-            observer=observer or fit_events.silent,
+            observer=told[0] if len(told) == 1 else fit_events.all_of(told),
             training=training,
             found=found,
             facts={"plan": plan.to_yaml()},
+            expected=plan.evidence.chosen_rate,
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from autotrain.errors import TaskError
+from autotrain.errors import TaskError, unknown
 from autotrain.schedules.time import Unit, parse_time
 
 AUTO, NEVER = "auto", "never"
@@ -28,6 +30,20 @@ class Training:
     """Decay per step of an exponential moving average of the weights, such as 0.9998, which is what is then evaluated
     and lies beside the trained model in the result; None keeps none."""
 
+    halve: bool | None = None
+    """Whether a batch that does not fit into memory, at whatever step, passes the model in halves from then on. None:
+    unless the model has batch statistics, which would be those of smaller batches; True: even then; False: never."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics of the validation set by name: objects with ``update(outputs, labels)``, ``compute()`` and ``reset()``,
+    such as torchmetrics has."""
+
+    log: str | Path | Sequence[str | Path] = ()
+    """Where every epoch is written down: a ``.jsonl`` or ``.csv`` file, a folder for TensorBoard, or several."""
+
+    callbacks: Sequence[Callable[[Any], None]] = ()
+    """Are told of every event of the training (``autotrain.engine.events``), beside what shows its progress."""
+
     checkpoints: str | Path | None = None
     """Folder in which the training is kept, so that it can go on after whatever ends it; None keeps nothing."""
 
@@ -39,8 +55,8 @@ class Training:
     """How many of the last checkpoints stay."""
 
     best_by: str | None = None
-    """``accuracy`` (the more the better) or ``validation_loss`` (the less): the checkpoint of the best epoch stays too;
-    accuracy where None and there is one."""
+    """``accuracy`` (the more the better), ``validation_loss`` (the less) or one of ``metrics`` (the more, unless its
+    ``higher_is_better`` is false): the checkpoint of the best epoch stays too; accuracy where None and there is one."""
 
     resume: str | Path = NEVER
     """``auto`` goes on from the folder's latest checkpoint where there is one; a path from that checkpoint; ``never``
@@ -53,8 +69,12 @@ class Training:
             raise TaskError(f"ema: {self.ema} is no decay from 0 to below 1, such as 0.9998")
         if self.keep < 1:
             raise TaskError(f"keep: {self.keep} checkpoints; at least the last one is kept, so give 1 or more")
-        if self.best_by not in (None, *BETTER):
-            raise TaskError(f"best_by: '{self.best_by}' is not known; give {' or '.join(BETTER)}")
+        if self.best_by is not None and self.best_by not in (*BETTER, *self.metrics):
+            raise TaskError(f"best_by: {unknown('metric', self.best_by, (*BETTER, *self.metrics))}")
+        for name, metric in self.metrics.items():
+            missing = [method for method in ("update", "compute", "reset") if not hasattr(metric, method)]
+            if missing:
+                raise TaskError(f"metrics: '{name}' has no {missing[0]}(); give objects as torchmetrics has them")
         if self.resume == AUTO and self.checkpoints is None:
             raise TaskError("resume: 'auto' looks for checkpoints, so name their folder: checkpoints='runs/mine'")
         parse_time(self.every)
@@ -63,6 +83,18 @@ class Training:
     def folder(self) -> Path | None:
         """Where checkpoints lie."""
         return None if self.checkpoints is None else Path(self.checkpoints)
+
+    @property
+    def logs(self) -> tuple[Path, ...]:
+        """Where every epoch is written down."""
+        paths = (self.log,) if isinstance(self.log, str | Path) else self.log
+        return tuple(Path(path) for path in paths)
+
+    def better(self, name: str) -> float:
+        """Return 1 where more of a metric is better, -1 where less is."""
+        if name in BETTER:
+            return BETTER[name]
+        return -1.0 if getattr(self.metrics[name], "higher_is_better", None) is False else 1.0
 
     @property
     def by_time(self) -> float | None:

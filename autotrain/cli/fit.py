@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Annotated, Self, TextIO
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from autotrain.engine.events import FitEvent
     from autotrain.plan.plan import Plan
     from autotrain.task import Task
 
 _CHECKPOINTS = "Folder in which the training is kept, so that it can go on after whatever ends it."
+_LOG = "Where every epoch is written down: a .jsonl or .csv file, or a folder for TensorBoard."
 _RESUME = "auto: go on from the latest of --checkpoints, if there is one; or the path of a checkpoint."
 
 
@@ -39,7 +36,7 @@ class FitOptions(Options):
         Path | None, typer.Option(help="Plan to train with; without one it is probed first.", show_default=False)
     ] = None
     save: Annotated[Path, typer.Option(help="Where to write the trained weights, a state_dict.")] = Path("model.pt")
-    log: Annotated[Path | None, typer.Option(help="File for one line of JSON per epoch.", show_default=False)] = None
+    log: Annotated[Path | None, typer.Option(help=_LOG, show_default=False)] = None
     checkpoints: Annotated[Path | None, typer.Option(help=_CHECKPOINTS, show_default=False)] = None
     every: Annotated[str, typer.Option(help="How often: 1ep, 500step, 10min...")] = "1ep"
     keep: Annotated[int, typer.Option(help="How many of the last checkpoints stay.", min=1)] = 3
@@ -54,20 +51,20 @@ def fit(options: FitOptions) -> int:
     _check(options)
     task = load_task(options)
     console = story_console()
-    training = Training(checkpoints=options.checkpoints, every=options.every, keep=options.keep, resume=options.resume)
+    training = Training(
+        log=options.log or (),
+        checkpoints=options.checkpoints,
+        every=options.every,
+        keep=options.keep,
+        resume=options.resume,
+    )
     plan = options.plan if options.plan or _goes_on(training) else _probed(task, options, console)
     from autotrain.api import fit as api_fit
     from autotrain.report.terminal import FitNarrator
 
     with ExitStack() as stack:
         narrator = stack.enter_context(FitNarrator(console, quiet=options.quiet))
-        history = stack.enter_context(History(options.log))
-
-        def observe(event: FitEvent) -> None:
-            narrator(event)
-            history(event)
-
-        result = api_fit(task, plan=plan, training=training, progress=False, fit_observer=observe)
+        result = api_fit(task, plan=plan, training=training, progress=False, fit_observer=narrator)
     write_whole(options.save, lambda stream: save_weights(result.model, stream))
     if not options.quiet:
         console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
@@ -118,35 +115,3 @@ def save_weights(model: nn.Module, stream: IO[bytes]) -> None:
         if isinstance(value, torch.Tensor):
             state[name] = value.detach().cpu()
     torch.save(state, stream)
-
-
-class History:
-    """Writes a line of JSON per epoch, each as soon as the epoch is over; the file begins with the first of them."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._stream: TextIO | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-    def __call__(self, event: FitEvent) -> None:
-        """Write down an epoch that ended; NaN and infinity, which JSON lacks, become null."""
-        from autotrain.engine.events import EpochDone
-
-        if self._path is None or not isinstance(event, EpochDone):
-            return
-        if self._stream is None:
-            self._stream = open(self._path, "w", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        record = event.record.as_dict() | {"images_per_s": event.record.images_per_s}
-        values = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()
-        }
-        print(json.dumps(values), file=self._stream, flush=True)

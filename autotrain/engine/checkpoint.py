@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from autotrain.cache.lock import alone
 from autotrain.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ FORMAT = "autotrain checkpoint"
 _NAME = re.compile(r"step-(?P<step>\d{9})-(?P<digest>[0-9a-f]{16})\.pt")
 _BEST = re.compile(r"best-(?P<step>\d{9})-(?P<digest>[0-9a-f]{16})\.pt")
 _TEMPORARY = ".writing-"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,40 @@ class CheckpointFolder:
         self.path = path
         self.keep = keep
         self._background = background
+        self._lock: int | None = None
         self._writer: threading.Thread | None = None
         self._problem: BaseException | None = None
+
+    def claim(self) -> None:
+        """Make the folder, and keep other trainings from writing to it until ``close`` or the end of the process.
+
+        Raises:
+            CheckpointError: another training writes there, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as problem:
+            raise CheckpointError(f"{self.path}: the folder cannot be made: {problem.strerror}") from problem
+        with suppress(OSError):  # a file system without locks
+            if not alone(self._lock):
+                self.close()
+                raise CheckpointError(
+                    f"{self.path}: another training writes its checkpoints there. Name another folder"
+                )
+
+    def close(self) -> None:
+        """Wait until nothing is being written, and let others write.
+
+        Raises:
+            CheckpointError: what was being written in the background could not be.
+        """
+        try:
+            self.wait()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def save(self, contents: dict[str, Any], *, step: int, best: bool = False) -> None:
         """Write a checkpoint of a step; one that is still being written is waited for.
@@ -140,7 +174,6 @@ class CheckpointFolder:
 
     def _write(self, contents: dict[str, Any], step: int, best: bool) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             temporary = self.path / f"{_TEMPORARY}{os.getpid()}-{step:09d}"
             try:
                 with temporary.open("wb") as file:

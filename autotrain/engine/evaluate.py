@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,9 +30,11 @@ class Score:
     """Share of samples whose largest output is their label; None for tasks without classes."""
 
     samples: int
+    metrics: Mapping[str, float]
+    """The user's own, by name."""
 
 
-def evaluate(rig: Rig, *, model: nn.Module | None = None) -> Score:
+def evaluate(rig: Rig, *, model: nn.Module | None = None, metrics: Mapping[str, Any] = MappingProxyType({})) -> Score:
     """Evaluate the rig's model, or another like it, on the workload's validation set; the rig must be active.
 
     The model is in evaluation mode meanwhile, and in the modes it had before afterwards.
@@ -44,7 +49,7 @@ def evaluate(rig: Rig, *, model: nn.Module | None = None) -> Score:
     model.eval()
     try:
         with torch.no_grad(), Loader(reader, order, options) as loader:
-            return _score(rig, loader, model)
+            return _score(rig, loader, model, metrics)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -56,11 +61,15 @@ def _options(training: LoaderOptions, reader: Reader) -> LoaderOptions:
     return replace(training, prefetch=2, pillow=None, kind=kind)
 
 
-def _score(rig: Rig, loader: Loader, model: nn.Module) -> Score:
+def _score(rig: Rig, loader: Loader, model: nn.Module, metrics: Mapping[str, Any]) -> Score:
     workload, step = rig.workload, rig.step
     loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
     right: torch.Tensor | None = None
     samples = 0
+    for metric in metrics.values():
+        metric.reset()
+        if hasattr(metric, "to"):
+            metric.to(rig.device)
     for batch in loader:
         content = rig.transfer.finish(rig.move(batch))
         if workload.task.step is not None:
@@ -74,10 +83,17 @@ def _score(rig: Rig, loader: Loader, model: nn.Module) -> Score:
             hits = _hits(outputs, labels)
             if hits is not None:
                 right = hits if right is None else right + hits
+            for metric in metrics.values():
+                metric.update(outputs.float() if isinstance(outputs, torch.Tensor) else outputs, labels)
         loss_sum += loss.detach().to(loss_sum).reshape(()) * batch.count
         samples += batch.count
     accuracy = None if right is None else float(right) / samples
-    return Score(loss=float(loss_sum) / samples, accuracy=accuracy, samples=samples)
+    return Score(
+        loss=float(loss_sum) / samples,
+        accuracy=accuracy,
+        samples=samples,
+        metrics={name: float(metric.compute()) for name, metric in metrics.items()},
+    )
 
 
 def _hits(outputs: object, labels: object) -> torch.Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ class EpochRecord:
     validation_loss: float | None = None
     accuracy: float | None = None
     """Share of validation images classified rightly, 0 to 1; None for tasks without classes."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The user's own metrics, by name."""
 
     @property
     def images_per_s(self) -> float:
@@ -118,6 +121,31 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Halved:
+    """Memory ran out: from this step on a batch passes the model in more parts."""
+
+    step: int
+    parts: int
+    batch_statistics: bool
+    """Whether the model has some, so that from here on it learns from other batches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowedDown:
+    """Training runs slower than its plan says; told once, until it has recovered."""
+
+    step: int
+    images_per_s: float
+    """Over the last seconds."""
+
+    expected: float
+    """Images/s that the plan lets expect at least, or what the first seconds reached."""
+
+    reasons: tuple[str, ...]
+    """What was seen at the time, in words; none where nothing was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitEnded:
     """Training ended."""
 
@@ -125,10 +153,20 @@ class FitEnded:
     interrupted: bool
 
 
-FitEvent = FitStarted | Resumed | StepDone | EpochDone | CheckpointSaved | FitEnded
+FitEvent = FitStarted | Resumed | StepDone | EpochDone | CheckpointSaved | Halved | SlowedDown | FitEnded
 FitObserver = Callable[[FitEvent], None]
 
 
 def silent(event: FitEvent) -> None:
     """Observe nothing."""
     del event
+
+
+def all_of(observers: Sequence[FitObserver]) -> FitObserver:
+    """Return an observer that tells several, one after the other."""
+
+    def observe(event: FitEvent) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe

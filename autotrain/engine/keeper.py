@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import autotrain
-from autotrain.engine.checkpoint import CheckpointFolder, read_checkpoint
+from autotrain.engine.checkpoint import CheckpointFolder, Saved, read_checkpoint
+from autotrain.engine.events import EpochRecord
 from autotrain.errors import CheckpointError
 from autotrain.schedules.time import Unit, parse_time, to_steps
-from autotrain.training import AUTO, BETTER, NEVER, Training
+from autotrain.training import AUTO, NEVER, Training
 from autotrain.workload import Workload
 
 
@@ -36,7 +37,7 @@ def find(training: Training, workload: Workload) -> Found | None:
             or the training is to begin anew in a folder that has some.
     """
     if training.resume == NEVER:
-        if training.folder is not None and CheckpointFolder(training.folder).saved():
+        if _saved(training):
             raise CheckpointError(
                 f"{training.folder}: there are checkpoints of a training. Go on with resume='auto', or name another "
                 "folder"
@@ -52,7 +53,17 @@ def find(training: Training, workload: Workload) -> Found | None:
         path = Path(training.resume)
         found = Found(path=path, contents=read_checkpoint(path))
     _check(found, workload)
+    later = [entry for entry in _saved(training) if entry.step > int(found.contents["step"])]
+    if later and training.resume != AUTO:  # those that auto passes over are damaged
+        raise CheckpointError(
+            f"{found.path}: {training.folder} has later checkpoints (step {later[0].step}). "
+            "Name another folder for what goes on from here"
+        )
     return found
+
+
+def _saved(training: Training) -> list[Saved]:
+    return [] if training.folder is None else CheckpointFolder(training.folder).saved()
 
 
 def _check(found: Found, workload: Workload) -> None:
@@ -82,13 +93,14 @@ class Keeper:
     ) -> None:
         assert training.folder is not None
         self._folder = CheckpointFolder(training.folder, keep=training.keep)
+        self._folder.claim()
         self._facts = {
             "autotrain": autotrain.__version__,
             "fingerprint": workload.fingerprint,
             "seed": workload.seed,
             **facts,
         }
-        self._metric = training.best_by
+        self._training = training
         self._every_s = training.by_time
         self._every_steps = None if self._every_s is not None else _steps(training, workload, total_steps)
         self._last_s = 0.0
@@ -106,13 +118,14 @@ class Keeper:
         assert self._every_steps is not None
         return step % self._every_steps == 0
 
-    def is_best(self, validation_loss: float | None, accuracy: float | None) -> bool:
+    def is_best(self, record: EpochRecord) -> bool:
         """Tell whether an epoch's score is the best so far, and note it if so."""
-        metric = self._metric or ("accuracy" if accuracy is not None else "validation_loss")
-        value = accuracy if metric == "accuracy" else validation_loss
+        name = self._training.best_by or ("accuracy" if record.accuracy is not None else "validation_loss")
+        scores = {"accuracy": record.accuracy, "validation_loss": record.validation_loss, **record.metrics}
+        value = scores[name]
         if value is None or value != value:
             return False
-        worth = BETTER[metric] * value
+        worth = self._training.better(name) * value
         if self.best is not None and worth <= self.best:
             return False
         self.best = worth
@@ -133,12 +146,12 @@ class Keeper:
         return self._last_step == step
 
     def close(self) -> None:
-        """Wait until everything is written.
+        """Wait until everything is written, and let other trainings write there.
 
         Raises:
             CheckpointError: it cannot be.
         """
-        self._folder.wait()
+        self._folder.close()
 
 
 def _steps(training: Training, workload: Workload, total_steps: int | None) -> int:

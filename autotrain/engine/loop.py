@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from autotrain.data.batch import HostBatch
 from autotrain.engine.course import Course
 from autotrain.engine.evaluate import Score, evaluate
 from autotrain.engine.events import (
@@ -21,7 +23,9 @@ from autotrain.engine.events import (
     FitEnded,
     FitObserver,
     FitStarted,
+    Halved,
     Resumed,
+    SlowedDown,
     StepDone,
     silent,
 )
@@ -29,10 +33,19 @@ from autotrain.engine.keeper import Found, Keeper
 from autotrain.engine.rig import Rig
 from autotrain.engine.signals import Signals
 from autotrain.engine.state import bring_back, live_state
+from autotrain.engine.tally import Tally
+from autotrain.engine.watch import Watch
 from autotrain.errors import CandidateError, TaskError
+from autotrain.hardware.gpu import gpu_of
+from autotrain.knobs.micro_batches import has_batch_statistics, indivisible
 from autotrain.settings import Settings
+from autotrain.stats.summary import Estimate
 from autotrain.training import Training
 from autotrain.workload import Workload
+
+log = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = "out of memory"
 
 TELL_S = 0.25
 """Seconds between two reports of progress; each one waits for the device."""
@@ -55,32 +68,6 @@ class Trained:
     """The moving average of the model, where one was asked for."""
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Sums since some moment; the loss stays on the device."""
-
-    loss: torch.Tensor
-    started: float
-    steps: int = 0
-    images: int = 0
-    wait_s: float = 0.0
-
-    def add(self, loss: torch.Tensor, images: int, wait_s: float) -> None:
-        self.loss += loss
-        self.steps += 1
-        self.images += images
-        self.wait_s += wait_s
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss,
-            "seconds": perf_counter() - self.started,
-            "steps": self.steps,
-            "images": self.images,
-            "wait_s": self.wait_s,
-        }
-
-
 def train(
     workload: Workload,
     settings: Settings,
@@ -89,6 +76,7 @@ def train(
     training: Training = Training(),
     found: Found | None = None,
     facts: Mapping[str, Any] | None = None,
+    expected: Estimate | None = None,
 ) -> Trained:
     """Train the user's model under the settings; an interrupt ends it early and says so in the result.
 
@@ -99,6 +87,7 @@ def train(
         training: what is kept of it.
         found: the checkpoint that it goes on from.
         facts: plain values that go into every checkpoint, such as the plan.
+        expected: images/s that it is expected to run at.
 
     Raises:
         TaskError: model, labels or loss do not fit, or the training diverged at its first steps.
@@ -119,7 +108,7 @@ def train(
             keeper = Keeper(training, workload, total_steps=course.total_steps, facts=facts)
             stack.callback(keeper.close)
         signals = stack.enter_context(Signals(terminate=keeper is not None))
-        run = _Run(rig, course, observer, keeper, signals, decay=training.ema)
+        run = _Run(rig, course, observer, keeper, signals, training, expected=expected)
         if found is not None:
             run.go_on(found)
         try:
@@ -148,8 +137,9 @@ class _Run:
         observer: FitObserver,
         keeper: Keeper | None,
         signals: Signals,
+        training: Training = Training(),
         *,
-        decay: float | None = None,
+        expected: Estimate | None = None,
     ) -> None:
         self.rig, self.course, self.observer = rig, course, observer
         self.keeper, self.signals = keeper, signals
@@ -162,9 +152,13 @@ class _Run:
         self.whole = True
         """Whether no step is under way: what is live then can be gone on from."""
 
+        self.watch = Watch(expected, gpu=gpu_of(rig.device))
+        fills = rig.settings.cache != Settings().cache  # the first epoch, which fills it, is slower
+        self.watched_from = course.steps_per_epoch if fills else 0
+        self.metrics, self.halve = training.metrics, training.halve
         self.ema: AveragedModel | None = None
-        if decay is not None:
-            average = get_ema_multi_avg_fn(decay)
+        if training.ema is not None:
+            average = get_ema_multi_avg_fn(training.ema)
             self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
         self.epoch = self._tally()
         self.resumed: Resumed | None = None
@@ -178,10 +172,11 @@ class _Run:
         if self.ema is not None:
             self.ema.load_state_dict(contents["ema"] or self.ema.state_dict())
         self.step, self.earlier_s = contents["step"], contents["elapsed_s"]
+        self.rig.step.parts = contents["parts"]
         self.course.go_on(contents["trained_s"], contents["progress"])
         self.history = [EpochRecord(**record) for record in contents["history"]]
         sums = dict(contents["epoch"])
-        self.epoch = _Tally(sums.pop("loss").to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
+        self.epoch = Tally(sums.pop("loss").to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
         self.started = perf_counter()
         if self.keeper is not None:
             self.keeper.begin(self.step, self.earlier_s, contents["best"])
@@ -261,7 +256,7 @@ class _Run:
         if self.step == 0:
             rig.check(batch)
         self.whole = False
-        loss = rig.train(rig.move(batch))
+        loss = self._train(batch)
         if self.ema is not None:
             self.ema.update_parameters(rig.step.model)
         self.step += 1
@@ -269,13 +264,55 @@ class _Run:
         self.course.stepped(perf_counter() - started)
         return loss, batch.count, wait_s
 
-    def _tally(self) -> _Tally:
-        return _Tally(torch.zeros((), device=self.rig.device), perf_counter())
+    def _train(self, batch: HostBatch) -> torch.Tensor:
+        """Train on a batch, in halves where it does not fit into memory."""
+        while True:
+            try:
+                return self.rig.train(self.rig.move(batch))
+            except CandidateError as problem:
+                if OUT_OF_MEMORY not in str(problem):
+                    raise
+                words = str(problem)
+            self._halve(words, batch.count)  # out of the handler, whose traceback holds on to what filled the memory
 
-    def _tell(self, recent: _Tally, loss: float) -> None:
+    def _halve(self, words: str, images: int) -> None:
+        rig, parts = self.rig, 2 * self.rig.step.parts
+        statistics = has_batch_statistics(rig.step.model)
+        reason = indivisible(rig.workload)
+        if self.halve is False or parts > images:
+            raise CandidateError(f"step {self.step}: {words}. Take a smaller batch")
+        if reason is not None:
+            raise CandidateError(f"step {self.step}: {words}, and {reason}. Take a smaller batch")
+        if statistics and not self.halve:
+            raise CandidateError(
+                f"step {self.step}: {words}. In halves the model's batch statistics would be those of smaller batches: "
+                "allow that with halve=True, or take a smaller batch"
+            )
+        rig.optimizer.zero_grad(set_to_none=True)
+        if rig.device.type == "cuda":
+            torch.cuda.empty_cache()
+        rig.step.parts = parts
+        log.warning(
+            "step %d: %s; batches pass the model in %d parts from here on%s",
+            self.step,
+            words,
+            parts,
+            ", whose batch statistics are those of smaller batches" if statistics else "",
+        )
+        self.observer(Halved(step=self.step, parts=parts, batch_statistics=statistics))
+
+    def _tally(self) -> Tally:
+        return Tally(torch.zeros((), device=self.rig.device), perf_counter())
+
+    def _tell(self, recent: Tally, loss: float) -> None:
         seconds = perf_counter() - recent.started
         if self.step == 1 and loss != loss:
             raise TaskError("the loss of the first step is not a number: check the images' values and the loss")
+        slow = self.watch.look(recent.images, seconds, recent.wait_s) if self.step > self.watched_from else None
+        if slow is not None:
+            self.observer(
+                SlowedDown(step=self.step, images_per_s=slow.images_per_s, expected=slow.expected, reasons=slow.reasons)
+            )
         self.observer(
             StepDone(
                 step=self.step,
@@ -290,6 +327,7 @@ class _Run:
 
     def _close_epoch(self) -> None:
         epoch = self.epoch
+        self.watch.pause()
         mean_loss = float(epoch.loss) / epoch.steps
         started = perf_counter()
         seconds = started - epoch.started
@@ -305,18 +343,19 @@ class _Run:
             validation_s=perf_counter() - started if score else None,
             validation_loss=score.loss if score else None,
             accuracy=score.accuracy if score else None,
+            metrics=score.metrics if score else {},
         )
         self.history.append(record)
         self.observer(EpochDone(record=record))
         self.epoch = self._tally()
         if self.keeper is not None:
-            best = self.keeper.is_best(record.validation_loss, record.accuracy)
+            best = self.keeper.is_best(record)
             if best or self.keeper.due(self.step, self.elapsed_s):
                 self._keep(best=best)
         self.course.paused(perf_counter() - started)
 
     def _evaluate(self) -> Score:
-        return evaluate(self.rig, model=None if self.ema is None else self.ema.module)
+        return evaluate(self.rig, model=None if self.ema is None else self.ema.module, metrics=self.metrics)
 
     def _keep(self, *, best: bool) -> None:
         assert self.keeper is not None
@@ -324,6 +363,7 @@ class _Run:
             **live_state(self.rig),
             "history": [record.as_dict() for record in self.history],
             "epoch": self.epoch.as_dict(),
+            "parts": self.rig.step.parts,
             "ema": None if self.ema is None else self.ema.state_dict(),
             "trained_s": self.course.trained_s,
             "progress": self.course.progress(self.step, self.elapsed_s),
@@ -336,4 +376,3 @@ class _Run:
             return
         if not self.keeper.saved_last(self.step):
             self._keep(best=False)
-        self.keeper.close()

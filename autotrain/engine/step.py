@@ -48,7 +48,8 @@ class Step:
         self._contexts = tuple(contexts)
         self._clip_norm = clip_norm
         self._forward = forward if forward is not None else model
-        self._parts = parts
+        self.parts = parts
+        """Micro-batches that a batch passes the model in."""
 
     @property
     def compiled(self) -> bool:
@@ -74,10 +75,10 @@ class Step:
 
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
-        if self._parts == 1:
+        if self.parts == 1:
             loss = self._backward(content, 1.0)
         else:
-            loss = torch.stack([self._backward(part, share) for part, share in split(content, self._parts)]).sum()
+            loss = torch.stack([self._backward(part, share) for part, share in split(content, self.parts)]).sum()
         self._update()
         return loss
 

@@ -161,3 +161,12 @@ def _library() -> Iterator[Any]:
 def _text(value: str | bytes | None) -> str | None:
     """Return text; older bindings give bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def gpu_of(device: Any) -> str | None:
+    """Return the UUID of a torch device, by which NVML finds it whatever CUDA's numbering; None for other devices."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).uuid)

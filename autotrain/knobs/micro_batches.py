@@ -33,7 +33,7 @@ class MicroBatches(Knob):
         """Offer parts of equal size where the gradient of a batch is the mean of its parts' gradients."""
         del machine
         own = workload.task.settings.micro_batches
-        reason = _indivisible(workload)
+        reason = indivisible(workload)
         if reason is None and has_batch_statistics(workload.model):
             reason = "changes what is learned: batch statistics over fewer images"
         if reason is not None:
@@ -51,7 +51,7 @@ class MicroBatches(Knob):
             return None
         if parts > workload.batch_size:
             return f"a batch of {workload.batch_size} images has no {parts} parts"
-        return _indivisible(workload)
+        return indivisible(workload)
 
     def step_options(self, value: Value, options: dict[str, Any]) -> None:
         """Name the number of parts."""
@@ -80,7 +80,7 @@ def _always_of_batch(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats
 
 
-def _indivisible(workload: Workload) -> str | None:
+def indivisible(workload: Workload) -> str | None:
     """Return why a batch's gradient is not known to be the mean of its parts' gradients."""
     if workload.task.step is not None:
         return "a step of your own is given the whole batch"

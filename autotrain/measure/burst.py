@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from autotrain.engine.rig import Rig
-from autotrain.hardware.gpu import GpuState
+from autotrain.hardware.gpu import GpuState, gpu_of
 from autotrain.hardware.monitor import Monitor
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import Drive, FullDrive
@@ -168,13 +168,6 @@ def _windows(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[Window,
         if len(windows) >= options.least_windows and clock.now() - started >= options.limit_s:
             break
     return tuple(windows)
-
-
-def gpu_of(device: torch.device) -> str | None:
-    """Return the GPU's UUID, by which NVML finds it whatever CUDA's numbering; None for other devices."""
-    if device.type != "cuda":
-        return None
-    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def gpu_conditions(state: GpuState | None) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from autotrain.measure.measurement import Kind, Window
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
+LONG_STEP_S = 0.15
+"""Step time from which on a turn's begin matters little, and a second turn in a round costs more than it tells."""
+
 LONGEST = 2.0
 """Factor of the time for warming up after which that ends, even where the loader's stock is not used up."""
 
@@ -37,7 +40,7 @@ class HeatOptions:
     turn_steps: int = 4
     """Fewest steps of a turn on a device that works asynchronously."""
 
-    lead_in_s: float = math.inf
+    lead_in_s: float = LONG_STEP_S
     """Longest step that opens, untimed, each turn of a contender with workers: once thawed, those need some 10 ms until
     each has a core of its own again. Where steps are longer that is too little to pay for one."""
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from scipy.special import stdtrit
 
 from autotrain.errors import CandidateError
-from autotrain.hardware.gpu import GpuState, gpu_state
+from autotrain.hardware.gpu import GpuState, gpu_of, gpu_state
 from autotrain.hardware.monitor import Monitor
-from autotrain.measure.burst import MakeDrive, gpu_of
+from autotrain.measure.burst import MakeDrive
 from autotrain.measure.clock import Clock
 from autotrain.measure.contender import Contender, HeatOptions
 from autotrain.measure.drive import FullDrive

@@ -7,7 +7,17 @@ from typing import Self
 
 from rich.console import Console
 
-from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, FitEvent, FitStarted, Resumed, StepDone
+from autotrain.engine.events import (
+    EpochDone,
+    EpochRecord,
+    FitEnded,
+    FitEvent,
+    FitStarted,
+    Halved,
+    Resumed,
+    SlowedDown,
+    StepDone,
+)
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
 from autotrain.report import story
@@ -203,6 +213,10 @@ class FitNarrator(Narrator):
                 self.status.show("starting ...")
             case Resumed():
                 self.tell(item(f"goes on after step {event.step:,}, from {event.path.name}"))
+            case Halved():
+                self.tell(item(_halved_words(event), style="yellow"))
+            case SlowedDown():
+                self.tell(item(_slow_words(event), style="yellow"))
             case StepDone():
                 self._on_step(event)
             case EpochDone(record=record):
@@ -258,6 +272,18 @@ def _epoch_words(record: EpochRecord, total: int | None) -> str:
         parts.append(f"accuracy {record.accuracy:5.1%}")
     seconds = record.seconds + (record.validation_s or 0.0)
     return "  ".join([*parts, f"{plain(record.images_per_s):>5} images/s", time_words(seconds)])
+
+
+def _halved_words(event: Halved) -> str:
+    words = f"step {event.step:,}: out of memory; batches pass the model in {event.parts} parts from here on"
+    return words + (", whose batch statistics are those of smaller batches" if event.batch_statistics else "")
+
+
+def _slow_words(event: SlowedDown) -> str:
+    reasons = "; ".join(event.reasons) or "nothing on this machine explains it"
+    return (
+        f"step {event.step:,}: {plain(event.images_per_s)} images/s, {plain(event.expected)} were expected: {reasons}"
+    )
 
 
 def _fit_ended(event: FitEnded, epochs: int) -> Line:

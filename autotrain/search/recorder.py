@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from autotrain.diagnose.demand import bound, predict
+from autotrain.engine.loop import OUT_OF_MEMORY
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
 from autotrain.knobs.registry import KNOBS
@@ -31,8 +32,6 @@ REPEATS = 2
 
 PATIENCE = 2
 """Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
-
-OUT_OF_MEMORY = "out of memory"
 
 CHILD_S = 120.0
 """Seconds that a call in a child process may take beyond what it was given."""

@@ -11,7 +11,7 @@ from autotrain.diagnose.compose import estimate_compute
 from autotrain.diagnose.demand import bound
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import Space, canonical, illegal, key
-from autotrain.measure.heat import HeatOptions
+from autotrain.measure.contender import LONG_STEP_S, HeatOptions
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed
 from autotrain.search.budget import SEARCH_END, Budget
@@ -54,10 +54,7 @@ MOST_MEMBERS = 4000
 """Members that are handed to the sampler at most."""
 
 ALONE = HeatOptions(rounds=4, turns=1, warmup_s=0.25, behind=0.05, hopeless=0.2)
-LONG_STEP_S = 0.15
-"""Step time of the default from which on contenders take one turn in a round instead of two."""
-
-SCREENING = HeatOptions(rounds=5, lead_in_s=LONG_STEP_S, warmup_s=0.4, hopeless=0.2)
+SCREENING = HeatOptions(rounds=5, warmup_s=0.4, hopeless=0.2)
 PLAY_OFF = HeatOptions(rounds=8, warmup_s=0.4, least_rounds=4, behind=0.02)
 
 CLOSE = 1.06
@@ -96,7 +93,8 @@ class Tournament:
             until_s: seconds of the budget after which nothing new begins.
         """
         singles, others = self._compute_settings()
-        self._tell(Stage(title="ceilings", steps=len(singles)))
+        if singles or others:
+            self._tell(Stage(title="ceilings", steps=len(singles)))
         default = self._space.default
         for first in range(0, len(singles), MOST_ALONE - 1):
             if self._budget.spent_s > until_s:

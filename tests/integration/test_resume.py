@@ -252,7 +252,7 @@ def test_what_cannot_be_gone_on_from_is_refused_with_a_remedy(make: Callable[[],
         fit(make(), resume="auto")
     with pytest.raises(TaskError, match="keep: 0 checkpoints"):
         fit(make(), checkpoints=tmp_path / "new", keep=0)
-    with pytest.raises(TaskError, match="best_by: 'f1' is not known"):
+    with pytest.raises(TaskError, match="best_by: unknown metric 'f1'"):
         fit(make(), checkpoints=tmp_path / "new", best_by="f1")
     assert not (tmp_path / "new").exists()
 
@@ -287,7 +287,27 @@ def test_a_folder_that_cannot_be_written_ends_the_training_with_a_word(
     monkeypatch.setattr("autotrain.engine.checkpoint.os.fsync", full)
     with pytest.raises(CheckpointError, match="the checkpoint cannot be written: No space left on device"):
         fit(make(), checkpoints=tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_two_trainings_do_not_share_a_folder(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    def second(event: FitEvent) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            with pytest.raises(CheckpointError, match="another training writes its checkpoints there"):
+                fit(make(), checkpoints=tmp_path)
+
+    fit(make(), checkpoints=tmp_path, fit_observer=second)
+    fit(make(), checkpoints=tmp_path, resume="auto")
+
+
+def test_what_branches_off_needs_a_folder_of_its_own(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    whole, again = make(), make()
+    fit(whole, checkpoints=tmp_path / "first")
+    middle = CheckpointFolder(tmp_path / "first").saved()[1].path
+    with pytest.raises(CheckpointError, match=r"has later checkpoints \(step 20\)"):
+        fit(make(), checkpoints=tmp_path / "first", resume=middle)
+    fit(again, checkpoints=tmp_path / "second", resume=middle)
+    assert equal(again, whole)
     assert [entry for entry in threading.enumerate() if "checkpoint" in entry.name] == []
 
 

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from autotrain.plan.evidence import Evidence, Verdict
 from autotrain.plan.plan import Plan
 from autotrain.settings import Settings
+from autotrain.training import Training
 
 
 @pytest.fixture
@@ -25,9 +25,22 @@ def test_a_plan_is_trained_with_and_the_weights_are_written(api, target, plan, a
     state = torch.load("model.pt", weights_only=True)
     assert torch.equal(state["weight"], task.model.weight)
     assert "Wrote the weights to model.pt" in done.out
-    lines = [json.loads(line) for line in Path("history.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
-    assert (lines[0]["loss"], lines[0]["images_per_s"]) == (None, 16.0)
+    assert options["training"].logs == (Path("history.jsonl"),)
+
+
+def test_checkpoints_and_what_to_go_on_from_reach_the_training(api, target, plan, autotrain):
+    arguments = ["--checkpoints", "run", "--every", "2ep", "--keep", "5", "--resume", "auto", "--plan", plan]
+    assert autotrain("fit", target, *arguments, "--schedule", "linear(1ep) > cosine", "--stretch", "0.5").code == 0
+    _, task, options = api.calls[0]
+    assert options["training"] == Training(checkpoints=Path("run"), every="2ep", keep=5, resume="auto")
+    assert (task.schedule, task.stretch) == ("linear(1ep) > cosine", 0.5)
+
+
+def test_what_goes_on_is_not_probed_again(api, target, autotrain):
+    Path("run").mkdir()
+    Path("run/step-000000007-0123456789abcdef.pt").write_bytes(b"")
+    assert autotrain("fit", target, "--checkpoints", "run", "--resume", "auto").code == 0
+    assert [(name, options["plan"]) for name, _, options in api.calls] == [("fit", None)]
 
 
 def test_without_a_plan_it_is_probed_first(api, target, autotrain):

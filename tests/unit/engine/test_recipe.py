@@ -96,3 +96,48 @@ def test_no_decay_needs_groups_of_its_own(tiny_model: Callable[..., nn.Module]) 
     model = tiny_model()
     with pytest.raises(TaskError, match="no_decay: the optimizer has its parameter groups already"):
         fit(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), no_decay=True)
+
+
+class Recall:
+    """The share of a class that is found, as torchmetrics would have it."""
+
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.right = self.all = 0
+
+    def update(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
+        of_class = labels == 0
+        self.right += int(((outputs.argmax(dim=1) == 0) & of_class).sum())
+        self.all += int(of_class.sum())
+
+    def compute(self) -> torch.Tensor:
+        return torch.tensor(self.right / self.all)
+
+
+def test_metrics_of_ones_own_are_computed_anew_every_epoch(tiny_model: Callable[..., nn.Module], tmp_path: Any) -> None:
+    events: list[Any] = []
+    result = fit(
+        tiny_model(),
+        validation=data(9, seed=1),
+        metrics={"recall": Recall()},
+        best_by="recall",
+        checkpoints=tmp_path / "run",
+        log=tmp_path / "log.jsonl",
+        callbacks=[events.append],
+    )
+    values = [record.metrics["recall"] for record in result.history]
+    assert all(value * 3 == pytest.approx(round(value * 3)) for value in values)
+    assert '"recall": ' in (tmp_path / "log.jsonl").read_text()
+    assert type(events[0]).__name__ == "FitStarted"
+    assert [event.record for event in events if type(event).__name__ == "EpochDone"] == list(result.history)
+
+
+def test_what_is_no_metric_is_refused(tiny_model: Callable[..., nn.Module]) -> None:
+    with pytest.raises(TaskError, match=r"metrics: 'f1' has no update\(\)"):
+        fit(tiny_model(), metrics={"f1": len})
+    with pytest.raises(TaskError, match=r"best_by: unknown metric 'recal'. Did you mean 'recall'"):
+        fit(tiny_model(), metrics={"recall": Recall()}, best_by="recal")

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from autotrain.search.gradients import Noise, first_checks
 from autotrain.search.guard import guard, judge, needs_guard
+from autotrain.search.trial import FirstStep
 from autotrain.settings import Settings
 
 DEFAULT = tuple(2.3 - 0.05 * step for step in range(20))
@@ -101,3 +103,24 @@ class Fragile(nn.Module):
 def test_a_planted_fault_is_caught(make_workload, own_draws):
     result = guard(make_workload(model=Fragile()), Settings(precision="bf16"), Settings(), steps=4)
     assert "the loss is nan at step 1" in result.problem
+
+
+def first_step(*, mean: float) -> FirstStep:
+    """Return a step in which a buffer of 72 numbers keeps a mean that is zero but for rounding."""
+    gradient = torch.linspace(-1.0, 1.0, 72)
+    return FirstStep(
+        loss=1.0,
+        gradients={"weight": gradient},
+        updates={"weight": -0.1 * gradient},
+        states={},
+        statistics={"running_mean": torch.full((72,), mean)},
+        calibration=0,
+    )
+
+
+@pytest.mark.parametrize(("mean", "healthy"), [(2e-8, True), (2e-7, True), (1e-3, False)])
+def test_a_mean_that_is_zero_but_for_the_order_of_adding_says_little(mean, healthy):
+    reference = first_step(mean=1e-10)
+    noise = Noise(reference, [first_step(mean=2e-9), first_step(mean=-2e-9)])
+    checks = {check.name: check for check in first_checks(first_step(mean=mean), reference, noise)}
+    assert (checks["statistics"].problem is None) == healthy

@@ -1,0 +1,112 @@
+"""Logs hold every epoch as soon as it is over, and go on where a training does."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autotrain.engine.events import EpochDone, EpochRecord, FitEnded, Resumed
+from autotrain.errors import TaskError
+from autotrain.report.logs import logging_to
+
+RECORD = EpochRecord(
+    epoch=1,
+    step=5,
+    images=20,
+    seconds=2.0,
+    wait_s=0.5,
+    loss=float("nan"),
+    lr=0.1,
+    validation_s=0.3,
+    validation_loss=1.5,
+    accuracy=0.25,
+    metrics={"f1": 0.5},
+)
+
+
+def epoch(number: int) -> EpochDone:
+    return EpochDone(record=replace(RECORD, epoch=number, step=5 * number, loss=1.0 / number))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_json_lines_hold_every_number(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with logging_to([path]) as observe:
+        assert not path.exists()
+        observe(EpochDone(record=RECORD))
+        line = json.loads(path.read_text())
+        observe(epoch(2))
+        observe(FitEnded(seconds=4.0, interrupted=False))
+    assert line["loss"] is None
+    assert {"epoch": 1, "step": 5, "images_per_s": 10.0, "accuracy": 0.25, "f1": 0.5, "lr": 0.1}.items() <= line.items()
+    assert [json.loads(text)["epoch"] for text in path.read_text().splitlines()] == [1, 2]
+
+
+def test_csv_has_a_header_and_a_row_per_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with logging_to([path]) as observe:
+        observe(EpochDone(record=RECORD))
+        observe(epoch(2))
+    found = rows(path)
+    assert [row["epoch"] for row in found] == ["1", "2"]
+    assert (found[0]["loss"], found[1]["loss"], found[1]["f1"]) == ("", "0.5", "0.5")
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_a_log_goes_on_from_the_checkpoints_step(tmp_path: Path, name: str) -> None:
+    """What was logged beyond the checkpoint is trained again, and must not stand there twice."""
+    path = tmp_path / name
+    with logging_to([path]) as observe:
+        for number in (1, 2, 3):
+            observe(epoch(number))
+    if name == "log.jsonl":
+        path.write_text(path.read_text()[:-20])  # killed while writing
+    with logging_to([path]) as observe:
+        observe(Resumed(step=12, path=tmp_path / "checkpoint.pt"))
+        observe(epoch(3))
+        observe(epoch(4))
+    steps = (
+        [int(row["step"]) for row in rows(path)]
+        if name == "log.csv"
+        else [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    )
+    assert steps == [5, 10, 15, 20]
+
+
+def test_a_new_training_begins_a_new_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for _ in range(2):
+        with logging_to([path]) as observe:
+            observe(epoch(1))
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_without_tensorboard_a_folder_is_refused_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with (
+        pytest.raises(TaskError, match=r"is a folder for TensorBoard, which is not installed: pip install"),
+        logging_to([tmp_path / "runs"]),
+    ):
+        pass
+
+
+def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with (
+        logging_to([tmp_path / "nowhere" / "log.csv"]) as observe,
+        pytest.raises(TaskError, match="cannot be written: No such file"),
+    ):
+        observe(epoch(1))
+
+
+def test_several_logs_at_once(tmp_path: Path) -> None:
+    with logging_to([tmp_path / "a.jsonl", tmp_path / "b.csv"]) as observe:
+        observe(epoch(1))
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.jsonl", "b.csv"}
