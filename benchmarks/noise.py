@@ -1,7 +1,7 @@
 """Recorded noise: long interleaved runs of two settings, from which duels are replayed by the thousand.
 
-``null.py`` and ``coverage.py`` replay the latest recording in ``results/``. This script makes one: about 21 minutes on
-2 cores; --quick 6, too short to know the true ratio well enough for ``coverage.py``.
+``null.py`` and ``coverage.py`` replay the latest recording in ``results/``. This script makes one: about an hour on
+2 cores; --quick 6, too short to know the true ratio well.
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
 from autotrain.task import Task
 
-SECONDS, QUICK_SECONDS = 300.0, 90.0
+SECONDS, QUICK_SECONDS = 900.0, 90.0
 """Length of one recording."""
 
 BLOCK = 8
 """Consecutive pairs that are replayed together, so that what correlates neighbours stays."""
 
+Places = npt.NDArray[np.int64]
 Side = npt.NDArray[np.float64]
 """Rates in images/s and durations in seconds, by pair."""
 
-STRETCH = 24
-"""Pairs of a stretch: every other stretch belongs to the long run that tells the true ratio, the rest to the duels."""
-
-OPTIONS = replace(DuelOptions(), most_pairs=40)
+OPTIONS = replace(DuelOptions(), most_pairs=60)
 """Of a replayed duel: as a probe has it on a small machine."""
 
 
@@ -60,7 +58,7 @@ def pairs_of_settings(folder: Path) -> Iterator[tuple[str, Task, Settings, Setti
     fast = replace(own, workers=2, threads=1, memory_format="channels_last")
     classes = len([entry for entry in folder.iterdir() if entry.is_dir()])
     torch.manual_seed(0)
-    small = Task(model=small_cnn(classes), dataset=folder, image_size=64, batch_size=32)
+    small = Task(model=small_cnn(classes), dataset=folder, image_size=64, batch_size=16)
     resnet = Task(model=torchvision.models.resnet18(num_classes=classes), dataset=folder, image_size=64, batch_size=16)
     yield "small CNN, no worker, equal", small, own, own
     yield "small CNN, 2 workers, equal", small, fast, fast
@@ -126,12 +124,15 @@ def sides(entry: Recording) -> tuple[Side, Side]:
     )
 
 
-def replayed(baseline: Side, candidate: Side, options: DuelOptions, draws: np.random.Generator) -> Comparison:
-    """Replay one duel from recorded pairs: blocks of neighbours in random order, its two stages as in a live one."""
-    n = baseline.shape[1]
-    starts = draws.integers(0, n, size=-(-options.most_pairs // BLOCK))
-    places = ((starts[:, None] + np.arange(BLOCK)) % n).ravel()[: options.most_pairs]
-    drawn = baseline[:, places], candidate[:, places]
+def places(count: int, options: DuelOptions, draws: np.random.Generator) -> Places:
+    """Return which recorded pairs a replayed duel meets at most: blocks of neighbours in random order."""
+    starts = draws.integers(0, count, size=-(-options.most_pairs // BLOCK))
+    return ((starts[:, None] + np.arange(BLOCK)) % count).ravel()[: options.most_pairs]
+
+
+def replayed(baseline: Side, candidate: Side, options: DuelOptions, met: Places) -> Comparison:
+    """Replay one duel from recorded pairs, its two stages as in a live one."""
+    drawn = baseline[:, met], candidate[:, met]
     length = all_pairs(*(_turns(side[:, : options.pairs]) for side in drawn), options)
     return compared(*(side[:, :length] for side in drawn))
 
@@ -145,15 +146,8 @@ def _turns(side: Side) -> Turns:
     return Turns(rates=tuple(side[0].tolist()), seconds=tuple(side[1].tolist()))
 
 
-def stretches(entry: Recording) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
-    """Return a recording's long run and the pairs for its duels: every other stretch each."""
-    baseline, candidate = sides(entry)
-    odd = (np.arange(baseline.shape[1]) // STRETCH) % 2 == 1
-    return (baseline[:, ~odd], candidate[:, ~odd]), (baseline[:, odd], candidate[:, odd])
-
-
 if __name__ == "__main__":
     main()
 
 
-__all__ = ["OPTIONS", "Recording", "compared", "recordings", "replayed", "sides", "stretches"]
+__all__ = ["OPTIONS", "Recording", "compared", "places", "recordings", "replayed", "sides"]

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from common import finish, options, small_cnn
-from noise import OPTIONS, recordings, replayed, sides
+from noise import OPTIONS, places, recordings, replayed, sides
 
 import autotrain
 from autotrain.knobs.base import Choices
@@ -45,11 +45,12 @@ def main() -> None:
             one, other = sides(entry)
             if draws.random() < 0.5:  # so that the truth is 1 exactly, whatever one of the two rigs had going for it
                 one, other = other, one
-            drawn = replayed(one, other, OPTIONS, draws)
+            drawn = replayed(one, other, OPTIONS, places(one.shape[1], OPTIONS, draws))
             false += drawn.verdict is Verdict.FASTER
             lengths.append(drawn.ratio.n)
-            planted = replayed(one, other * np.asarray([[GAIN], [1 / GAIN]]), OPTIONS, draws)
-            found += planted.verdict is Verdict.FASTER
+            planted = other * np.asarray([[GAIN], [1 / GAIN]])
+            met = replayed(one, planted, OPTIONS, places(one.shape[1], OPTIONS, draws))
+            found += met.verdict is Verdict.FASTER
         print(
             f"{entry.name}: {len(entry.baseline)} recorded pairs; of {DUELS} duels {false / DUELS:.2%} claim a gain, "
             f"{found / DUELS:.1%} find one of {GAIN - 1:.0%}; {np.median(lengths):.0f} pairs in the median"

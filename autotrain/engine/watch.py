@@ -14,7 +14,7 @@ from autotrain.stats.summary import Estimate
 STRETCH_S = 10.0
 """Seconds that are looked at together: long enough for a loader's bursts to even out."""
 
-MARGIN = 0.1
+MARGIN = 0.15
 """Share by which a stretch may lie below the plan's interval: a burst does not see evaluations, or a hot machine."""
 
 CROWDED = 0.15

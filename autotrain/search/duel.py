@@ -16,7 +16,7 @@ from autotrain.workload import Workload
 FIRST_PAIRS, MOST_PAIRS = 10, 120
 """Pairs of a duel's first stage, and of both stages together."""
 
-HALF_WIDTH = 0.025
+HALF_WIDTH = 0.022
 """How wide the ratio's interval may be on each side; the second stage is as long as that takes."""
 
 TURNS = HeatOptions(warmup_s=1.0, behind=None)

@@ -149,7 +149,7 @@ def test_the_cost_of_every_policy_is_a_sentence(won, workload):
 def test_an_inconclusive_duel_says_what_it_could_have_proven():
     assert provable_words(Estimate(value=1.01, low=0.97, high=1.0517, n=10)) == (
         "with 10 pairs the duel knew the ratio to within 4.1%, so it could prove gains from about 5.1%; "
-        "a longer budget, with four times the pairs, could from about 3.5%"
+        "a longer budget, with four times the pairs, could from about 3.2%"
     )
     sharp = provable_words(Estimate(value=1.0, low=0.98, high=1.0204, n=40))
     assert sharp.endswith("gains from about 3.0%, as sharp as duels here are made")
