@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+MANY = 30
+"""Known names beyond which a message does not list them all, where it has one to propose."""
+
+
 class AutotrainError(Exception):
     """Base of every error that autotrain raises on purpose; the command line turns it into one line and exit code 2."""
 
@@ -53,4 +57,6 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> str:
     names = [str(entry) for entry in known]
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
+    if close and len(names) > MANY:
+        return f"unknown {kind} '{name}'.{hint}"
     return f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}"
