@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 MANY = 30
 """Known names beyond which a message does not list them all, where it has one to propose."""
 
