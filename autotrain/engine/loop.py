@@ -93,6 +93,7 @@ def train(
         TaskError: model, labels or loss do not fit, or the training diverged at its first steps.
         CheckpointError: a checkpoint cannot be written, or does not fit.
     """
+    begun = perf_counter()  # a bell does not wait for the model to move and the loader to start
     course = Course(workload)
     start = 0 if found is None else int(found.contents["step"])
     with ExitStack() as stack:
@@ -108,7 +109,7 @@ def train(
             keeper = Keeper(training, workload, total_steps=course.total_steps, facts=facts)
             stack.callback(keeper.close)
         signals = stack.enter_context(Signals(terminate=keeper is not None))
-        run = _Run(rig, course, observer, keeper, signals, training, expected=expected)
+        run = _Run(rig, course, observer, keeper, signals, training, expected=expected, begun=begun)
         if found is not None:
             run.go_on(found)
         try:
@@ -140,6 +141,7 @@ class _Run:
         training: Training = Training(),
         *,
         expected: Estimate | None = None,
+        begun: float | None = None,
     ) -> None:
         self.rig, self.course, self.observer = rig, course, observer
         self.keeper, self.signals = keeper, signals
@@ -147,7 +149,7 @@ class _Run:
         self.history: list[EpochRecord] = []
         self.step = 0
         self.earlier_s = 0.0
-        self.started = perf_counter()
+        self.started = perf_counter() if begun is None else begun
         self.lr = self.base_lrs[0]
         self.whole = True
         """Whether no step is under way: what is live then can be gone on from."""
@@ -177,7 +179,6 @@ class _Run:
         self.history = [EpochRecord(**record) for record in contents["history"]]
         sums = dict(contents["epoch"])
         self.epoch = Tally(sums.pop("loss").to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
-        self.started = perf_counter()
         if self.keeper is not None:
             self.keeper.begin(self.step, self.earlier_s, contents["best"])
         self.resumed = Resumed(step=self.step, path=found.path)
