@@ -64,6 +64,7 @@ class ProcessFeed(Feed):
                     iterator: Any = iter(loader)
                     self._iterator = iterator
                     self.pids = tuple(worker.pid for worker in iterator._workers)
+                    _unwatch(iterator)
             except KeyboardInterrupt:  # on leaving, when all have started
                 self.close()
                 raise
@@ -75,7 +76,8 @@ class ProcessFeed(Feed):
             CandidateError: a worker died or hangs.
         """
         try:
-            batch: HostBatch | Failure = next(self._iterator)
+            with _watched(self):
+                batch: HostBatch | Failure = next(self._iterator)
         except RuntimeError as problem:
             if "DataLoader worker" in str(problem) or "DataLoader timed out" in str(problem):
                 raise CandidateError(str(problem).splitlines()[0]) from problem
@@ -107,18 +109,34 @@ class ProcessFeed(Feed):
         iterator, self._iterator = self._iterator, iter(())
         shutdown = getattr(iterator, "_shutdown_workers", None)
         if shutdown is not None:
-            _unwatch(iterator)
             with contextlib.suppress(AttributeError):
                 shutdown()
         self.pids = ()
 
 
 def _unwatch(iterator: Any) -> None:
-    """Let torch's signal handler forget the workers: it would raise for a dead one while the others are being ended."""
+    """Let torch's signal handler forget the workers: it would raise for a dead one wherever this process is just then.
+
+    That may be in another training's step, or while the other workers are being ended.
+    """
     if getattr(iterator, "_worker_pids_set", False):
         iterator._worker_pids_set = False
-        with contextlib.suppress(AttributeError, ValueError):
-            getattr(signal_handling, "_remove_worker_pids")(id(iterator))  # noqa: B009 - unknown to stubs
+        _handler("_remove_worker_pids")(id(iterator))
+
+
+@contextlib.contextmanager
+def _watched(feed: ProcessFeed) -> Iterator[None]:
+    """Have a worker's death raise a RuntimeError within: one before at once, one that comes by torch's handler."""
+    _handler("_set_worker_pids")(id(feed), feed.pids)
+    try:
+        _handler("_error_if_any_worker_fails")()
+        yield
+    finally:
+        _handler("_remove_worker_pids")(id(feed))
+
+
+def _handler(name: str) -> Any:
+    return getattr(signal_handling, name)  # unknown to stubs
 
 
 class _Tickets(Sampler[Ticket]):

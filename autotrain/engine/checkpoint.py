@@ -51,15 +51,13 @@ class CheckpointFolder:
     Args:
         path: the folder; made with the first checkpoint.
         keep: how many of the last are kept, at least 1.
-        background: write in a thread while training goes on; what is saved is copied before.
     """
 
-    def __init__(self, path: Path, *, keep: int = 3, background: bool = True) -> None:
+    def __init__(self, path: Path, *, keep: int = 3) -> None:
         if keep < 1:
             raise CheckpointError(f"keep={keep}: at least the last checkpoint is kept; give 1 or more")
         self.path = path
         self.keep = keep
-        self._background = background
         self._lock: int | None = None
         self._writer: threading.Thread | None = None
         self._problem: BaseException | None = None
@@ -96,7 +94,7 @@ class CheckpointFolder:
                 self._lock = None
 
     def save(self, contents: dict[str, Any], *, step: int, best: bool = False) -> None:
-        """Write a checkpoint of a step; one that is still being written is waited for.
+        """Write a checkpoint of a step in a thread, from a copy; one that is still being written is waited for.
 
         Args:
             contents: plain values, containers of them, and tensors; nothing else can be read again.
@@ -104,14 +102,10 @@ class CheckpointFolder:
             best: whether it replaces the best one too.
 
         Raises:
-            CheckpointError: this one, or the one before in the background, cannot be written.
+            CheckpointError: the one before could not be written.
         """
         self.wait()
-        whole = {"format": FORMAT, "schema": SCHEMA, "step": step, **contents}
-        if not self._background:
-            self._write(whole, step, best)
-            return
-        copied = _copied(whole)
+        copied = _copied({"format": FORMAT, "schema": SCHEMA, "step": step, **contents})
         self._writer = threading.Thread(
             target=self._write_quietly, args=(copied, step, best), name="autotrain-checkpoint", daemon=False
         )
@@ -190,8 +184,9 @@ class CheckpointFolder:
             _sync(self.path)
         except OSError as problem:
             raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {problem.strerror}") from problem
-        except (pickle.PicklingError, TypeError, AttributeError) as problem:
-            raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {problem}") from problem
+        except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as problem:
+            reason = _refusal(problem) or str(problem).strip()
+            raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {reason}") from problem
         self._tidy(kept)
 
     def _link(self, file: Path, name: Path) -> None:
@@ -252,6 +247,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "Upgrade autotrain to go on with it"
         )
     return contents
+
+
+def _refusal(problem: BaseException | None) -> str | None:
+    """Return what the system said: torch's writer ends with words of its own where a write fails, a full disk's too."""
+    while problem is not None:
+        if isinstance(problem, OSError):
+            return problem.strerror
+        problem = problem.__context__
+    return None
 
 
 def _digest(path: Path) -> str:

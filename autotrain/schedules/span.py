@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from autotrain.errors import ScheduleError
@@ -61,10 +61,6 @@ class Span:
             raise ScheduleError(f"schedule: '{text}' counts samples, but the batch size is not known here")
         steps = to_steps(time, steps_per_epoch=self.steps_per_epoch, batch_size=self.batch_size or 1)
         return max(1, math.floor(Fraction(steps) * Fraction(repr(self.stretch)) + Fraction(1, 2)))
-
-    def longer(self, stretch: float) -> Span:
-        """Return the same training with its milestones moved by a factor."""
-        return replace(self, stretch=stretch)
 
 
 _PLURALS = {Unit.EPOCH: "epochs", Unit.STEP: "steps", Unit.SAMPLE: "samples"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -288,6 +289,19 @@ def test_a_folder_that_cannot_be_written_ends_the_training_with_a_word(
     with pytest.raises(CheckpointError, match="the checkpoint cannot be written: No space left on device"):
         fit(make(), checkpoints=tmp_path / "run")
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_disk_that_is_full_is_named_and_what_is_kept_stays(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    fit(make(), checkpoints=tmp_path, duration="1ep")
+    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))  # torch's writer gets the refusal, not a Python call
+    try:
+        with pytest.raises(CheckpointError, match="the checkpoint cannot be written: File too large"):
+            fit(make(), checkpoints=tmp_path, resume="auto", duration="2ep")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
 
 def test_two_trainings_do_not_share_a_folder(make: Callable[[], nn.Module], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,17 +101,28 @@ def test_ctrl_c_is_for_the_training_process_alone() -> None:
 
 
 def test_a_killed_worker_is_a_failed_candidate() -> None:
-    """torch's signal handler may raise anywhere; without it the loader itself finds out, at its next look."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    try:
-        with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1)) as loader:
-            next(loader)
-            psutil.Process(loader.pids[0]).kill()
-            with pytest.raises(CandidateError, match="DataLoader worker") as caught:
-                list(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1)) as loader:
+        next(loader)
+        psutil.Process(loader.pids[0]).kill()
+        with pytest.raises(CandidateError, match="DataLoader worker") as caught:
+            list(loader)
     assert "\n" not in str(caught.value)
+
+
+def test_a_killed_worker_is_no_concern_of_those_who_do_not_wait_for_it() -> None:
+    """torch's signal handler would raise in whatever runs when the signal comes."""
+    with (
+        Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1)) as mortal,
+        Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=1), stop=50) as other,
+    ):
+        next(mortal)
+        worker = psutil.Process(mortal.pids[0])
+        worker.kill()
+        while worker.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)
+        assert len(list(other)) == 50
+        with pytest.raises(CandidateError, match=f"{worker.pid}.* is killed by signal"):
+            next(mortal)
 
 
 class Local:
