@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from autotrain.diagnose.finding import Finding
 from autotrain.engine import events as fit_events
 from autotrain.engine.events import EpochRecord, FitObserver
-from autotrain.engine.keeper import Found, find
+from autotrain.engine.keeper import Found, check, find
 from autotrain.engine.loop import Trained, train
 from autotrain.errors import PlanError, SettingsError, TaskError, UnsupportedError, unknown
 from autotrain.hardware.machine import Machine, machine_facts
@@ -35,6 +35,9 @@ from autotrain.task import Task
 from autotrain.training import Training
 from autotrain.workload import AUTO, Workload
 from autotrain.world import world
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger("autotrain")
 
@@ -79,6 +82,19 @@ class FitResult:
     """Wall-clock of the training, probing left out."""
 
     interrupted: bool
+
+    unsaved: str | None = None
+    """Why the training's last checkpoint is not there; None where it is, or where none was asked for."""
+
+    def plot(self, path: Path | str | None = None) -> Figure:
+        """Return loss, scores and learning rate by epoch as a matplotlib figure; written to a file if one is named.
+
+        Raises:
+            TaskError: matplotlib is not installed, the file cannot be written, or no epoch has ended.
+        """
+        from autotrain.report.plot import figure
+
+        return figure(self.history, path)
 
 
 def probe(
@@ -172,11 +188,11 @@ def fit(
     task = _task(model, dataset, task_options, also=tuple(Training.__dataclass_fields__))
     given = Plan.load(plan) if isinstance(plan, str | Path) else plan
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
-    workload, machine = _prepared(task if given is None else _with_policy(task, given))
-    found = find(training, workload)
+    found = find(training)
     if found is not None and found.plan is not None and given is None:
         given = Plan.from_yaml(found.plan, where=str(found.path))
-        workload, machine = _prepared(_with_policy(task, given))
+    workload, machine = _prepared(task if given is None else _with_policy(task, given))
+    check(training, workload, found)
     session = None
     if given is None:
         probed = _probe(workload, machine, options, progress=progress, observer=observer)
@@ -196,6 +212,7 @@ def fit(
         steps=trained.steps,
         seconds=trained.seconds,
         interrupted=trained.interrupted,
+        unsaved=trained.unsaved,
     )
 
 
@@ -251,12 +268,14 @@ def _train(
     progress: bool,
     observer: FitObserver | None,
 ) -> Trained:
+    from autotrain.report.trouble import log_trouble
+
     with ExitStack() as stack:
         if observer is None and progress:
             from autotrain.report.terminal import FitNarrator
 
             observer = stack.enter_context(FitNarrator())
-        told = [observer or fit_events.silent, *training.callbacks]
+        told = [observer or log_trouble, *training.callbacks]
         if training.logs:
             from autotrain.report.logs import logging_to
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autotrain.errors import TaskError, unknown
-from autotrain.schedules.time import Unit, parse_time
+from autotrain.schedules.time import parse_time
 
 AUTO, NEVER = "auto", "never"
 
@@ -33,6 +33,10 @@ class Training:
     halve: bool | None = None
     """Whether a batch that does not fit into memory, at whatever step, passes the model in halves from then on. None:
     unless the model has batch statistics, which would be those of smaller batches; True: even then; False: never."""
+
+    adapt: bool = False
+    """Whether a training that runs slower than its plan tries other numbers of workers and of batches kept ready, from
+    the end of the epoch on and on its own steps; the images stay the same."""
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Metrics of the validation set by name: objects with ``update(outputs, labels)``, ``compute()`` and ``reset()``,
@@ -95,12 +99,6 @@ class Training:
         if name in BETTER:
             return BETTER[name]
         return -1.0 if getattr(self.metrics[name], "higher_is_better", None) is False else 1.0
-
-    @property
-    def by_time(self) -> float | None:
-        """Seconds between checkpoints where they are counted so."""
-        every = parse_time(self.every)
-        return every.value if every.unit is Unit.SECOND else None
 
 
 BETTER = {"accuracy": 1.0, "validation_loss": -1.0}

@@ -13,7 +13,7 @@ from autotrain.cli.files import check_writable, write_whole
 from autotrain.cli.options import INTERRUPTED, OF_THE_SEARCH, Interruption, Options, default_of, flag
 from autotrain.cli.probe import run_probe, story_console
 from autotrain.cli.target import load_task
-from autotrain.errors import AutotrainError
+from autotrain.errors import AutotrainError, CheckpointError
 from autotrain.training import AUTO, NEVER, Training
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINTS = "Folder in which the training is kept, so that it can go on after whatever ends it."
 _LOG = "Where every epoch is written down: a .jsonl or .csv file, or a folder for TensorBoard."
+_ADAPT = "Try other numbers of workers between epochs when training runs slower than the plan."
 _RESUME = "auto: go on from the latest of --checkpoints, if there is one; or the path of a checkpoint."
 
 
@@ -41,6 +42,7 @@ class FitOptions(Options):
     every: Annotated[str, typer.Option(help="How often: 1ep, 500step, 10min...")] = "1ep"
     keep: Annotated[int, typer.Option(help="How many of the last checkpoints stay.", min=1)] = 3
     resume: Annotated[str, typer.Option(help=_RESUME)] = "never"
+    adapt: Annotated[bool, typer.Option("--adapt", help=_ADAPT)] = False
 
 
 def fit(options: FitOptions) -> int:
@@ -57,6 +59,7 @@ def fit(options: FitOptions) -> int:
         every=options.every,
         keep=options.keep,
         resume=options.resume,
+        adapt=options.adapt,
     )
     plan = options.plan if options.plan or _goes_on(training) else _probed(task, options, console)
     from autotrain.api import fit as api_fit
@@ -68,6 +71,8 @@ def fit(options: FitOptions) -> int:
     write_whole(options.save, lambda stream: save_weights(result.model, stream))
     if not options.quiet:
         console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
+    if result.unsaved is not None:
+        raise CheckpointError(f"{result.unsaved}. The weights are in {options.save}")
     return INTERRUPTED if result.interrupted else 0
 
 

@@ -29,6 +29,9 @@ from autotrain.errors import CandidateError, DataError
 
 MAIN = "__main__"
 
+KILLED = "killed by signal: Killed"
+"""What torch says of a worker that was ended by SIGKILL."""
+
 
 class ProcessFeed(Feed):
     """Batches read by worker processes.
@@ -79,8 +82,10 @@ class ProcessFeed(Feed):
             with _watched(self):
                 batch: HostBatch | Failure = next(self._iterator)
         except RuntimeError as problem:
-            if "DataLoader worker" in str(problem) or "DataLoader timed out" in str(problem):
-                raise CandidateError(str(problem).splitlines()[0]) from problem
+            line = first_line(problem)
+            if "DataLoader worker" in line or "DataLoader timed out" in line:
+                advice = ". The system does that where memory is short: take fewer workers" if KILLED in line else ""
+                raise CandidateError(line + advice) from problem
             raise
         except (OSError, EOFError) as problem:  # the pipe to a worker that died while it handed over a batch
             raise CandidateError(f"a loader worker died ({type(problem).__name__}: {problem})") from problem

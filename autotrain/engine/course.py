@@ -73,6 +73,11 @@ class Course:
         """Return what the base learning rate is multiplied by."""
         return self._factor(step if self.total_s is None else int(self._parts * self.progress(step, elapsed_s)))
 
+    def shape(self, places: int) -> tuple[float, ...]:
+        """Return the factor at evenly spaced places, from the first step to the last."""
+        last = self._parts - 1
+        return tuple(self._factor(round(place * last / max(1, places - 1))) for place in range(places))
+
     def ended(self, step: int, elapsed_s: float) -> bool:
         """Tell whether no further step is to be taken: by wall-clock, when more than half of it would come too late."""
         if self.total_s is None:

@@ -34,16 +34,23 @@ class Score:
     """The user's own, by name."""
 
 
-def evaluate(rig: Rig, *, model: nn.Module | None = None, metrics: Mapping[str, Any] = MappingProxyType({})) -> Score:
+def evaluate(
+    rig: Rig,
+    *,
+    model: nn.Module | None = None,
+    metrics: Mapping[str, Any] = MappingProxyType({}),
+    workers: int | None = None,
+) -> Score:
     """Evaluate the rig's model, or another like it, on the workload's validation set; the rig must be active.
 
-    The model is in evaluation mode meanwhile, and in the modes it had before afterwards.
+    The model is in evaluation mode meanwhile, and in the modes it had before afterwards. ``workers`` load the images,
+    as many as training has where None.
     """
     workload = rig.workload
     assert workload.validation is not None
     reader = Reader(workload.validation, replace(workload.recipe("none"), extras=Extras()))
     order = InOrder(len(workload.validation), workload.batch_size)
-    options = _options(rig.input.options, reader)
+    options = _options(rig.input.options, reader, workers)
     model = rig.step.model if model is None else model
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -55,10 +62,11 @@ def evaluate(rig: Rig, *, model: nn.Module | None = None, metrics: Mapping[str, 
             module.training = mode
 
 
-def _options(training: LoaderOptions, reader: Reader) -> LoaderOptions:
+def _options(training: LoaderOptions, reader: Reader, workers: int | None) -> LoaderOptions:
     """Return how a validation set is loaded: as the training set is, but by this process's Pillow, for every file."""
     kind = PROCESSES if training.kind == THREADS and thread_problem(reader) else training.kind
-    return replace(training, prefetch=2, pillow=None, kind=kind)
+    count = training.workers if workers is None else workers
+    return replace(training, workers=count, prefetch=2, pillow=None, kind=kind)
 
 
 def _score(rig: Rig, loader: Loader, model: nn.Module, metrics: Mapping[str, Any]) -> Score:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autotrain.settings import Settings
+from autotrain.settings import Settings, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,9 @@ class FitStarted:
     validation_images: int
     """0 where there is no validation set."""
 
+    lrs: tuple[float, ...] = ()
+    """Learning rates of the schedule at evenly spaced places, from the first step to the last."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
@@ -121,6 +124,13 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFailed:
+    """A checkpoint could not be written; training goes on, and tries again when the next is due."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Halved:
     """Memory ran out: from this step on a batch passes the model in more parts."""
 
@@ -146,6 +156,24 @@ class SlowedDown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """A training that had become slower has tried other loader settings."""
+
+    step: int
+    changes: Mapping[str, Value]
+    """What it goes on with that is not as before; empty where nothing was faster."""
+
+    tried: int
+    """How many others were tried."""
+
+    before: float
+    """Images/s of the settings that it had."""
+
+    images_per_s: float
+    """Images/s of those that it goes on with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitEnded:
     """Training ended."""
 
@@ -153,7 +181,10 @@ class FitEnded:
     interrupted: bool
 
 
-FitEvent = FitStarted | Resumed | StepDone | EpochDone | CheckpointSaved | Halved | SlowedDown | FitEnded
+Trouble = Halved | SlowedDown | CheckpointFailed
+"""What somebody has to be told of."""
+
+FitEvent = FitStarted | Resumed | StepDone | EpochDone | CheckpointSaved | Adapted | Trouble | FitEnded
 FitObserver = Callable[[FitEvent], None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import autotrain
 from autotrain.engine.checkpoint import CheckpointFolder, Saved, read_checkpoint
 from autotrain.engine.events import EpochRecord
-from autotrain.errors import CheckpointError
+from autotrain.errors import CheckpointError, TaskError
 from autotrain.schedules.time import Unit, parse_time, to_steps
 from autotrain.training import AUTO, NEVER, Training
 from autotrain.workload import Workload
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +32,12 @@ class Found:
         return plan if isinstance(plan, str) else None
 
 
-def find(training: Training, workload: Workload) -> Found | None:
+def find(training: Training) -> Found | None:
     """Return the checkpoint that a training is to go on from, None where it begins anew.
 
     Raises:
-        CheckpointError: the one that is named is not there, none in the folder can be read, it is another training's,
-            or the training is to begin anew in a folder that has some.
+        CheckpointError: the one that is named is not there, none in the folder can be read, it would leave later ones
+            behind, or the training is to begin anew in a folder that has some.
     """
     if training.resume == NEVER:
         if _saved(training):
@@ -52,7 +55,6 @@ def find(training: Training, workload: Workload) -> Found | None:
     else:
         path = Path(training.resume)
         found = Found(path=path, contents=read_checkpoint(path))
-    _check(found, workload)
     later = [entry for entry in _saved(training) if entry.step > int(found.contents["step"])]
     if later and training.resume != AUTO:  # those that auto passes over are damaged
         raise CheckpointError(
@@ -66,12 +68,27 @@ def _saved(training: Training) -> list[Saved]:
     return [] if training.folder is None else CheckpointFolder(training.folder).saved()
 
 
-def _check(found: Found, workload: Workload) -> None:
-    contents = found.contents
+def check(training: Training, workload: Workload, found: Found | None) -> None:
+    """Refuse what does not go together, before anything is probed.
+
+    Raises:
+        TaskError: metrics or a best checkpoint are asked for that nothing is there to compute.
+        CheckpointError: the checkpoint is another training's.
+    """
+    if workload.validation is None:
+        for name, asked in {"metrics": bool(training.metrics), "best_by": training.best_by is not None}.items():
+            if asked:
+                raise TaskError(f"{name}: computed on a validation set, and there is none; give one: validation=...")
+    elif workload.task.step is not None and (training.metrics or training.best_by == "accuracy"):
+        raise TaskError(
+            "metrics: a step of your own returns a loss and no outputs, so nothing but validation_loss is known"
+        )
+    if found is None:
+        return
     own = {"fingerprint": workload.fingerprint, "seed": workload.seed}
     words = {"fingerprint": "model, data or batch size", "seed": "seed"}
     for name, value in own.items():
-        if contents.get(name) != value:
+        if found.contents.get(name) != value:
             raise CheckpointError(
                 f"{found.path}: belongs to another training, its {words[name]} is not this one's. "
                 "Name another folder, or train with what it was made with"
@@ -84,13 +101,10 @@ class Keeper:
     Args:
         training: says where, how often and how many.
         workload: what is trained.
-        total_steps: length of the training; None where it goes by wall-clock.
         facts: what goes into every checkpoint besides, such as the plan.
     """
 
-    def __init__(
-        self, training: Training, workload: Workload, *, total_steps: int | None, facts: dict[str, Any]
-    ) -> None:
+    def __init__(self, training: Training, workload: Workload, *, facts: dict[str, Any]) -> None:
         assert training.folder is not None
         self._folder = CheckpointFolder(training.folder, keep=training.keep)
         self._folder.claim()
@@ -101,15 +115,16 @@ class Keeper:
             **facts,
         }
         self._training = training
-        self._every_s = training.by_time
-        self._every_steps = None if self._every_s is not None else _steps(training, workload, total_steps)
+        self._every_s, self._every_steps = _every(training, workload)
         self._last_s = 0.0
+        self._last_step: int | None = None
         self.best: float | None = None
+        self._kept_best: float | None = None
 
     def begin(self, step: int, elapsed_s: float, best: float | None) -> None:
         """Note where the training begins or goes on."""
-        self._last_s, self.best = elapsed_s, best
-        self._last_step = step
+        self._last_s, self._last_step = elapsed_s, step
+        self.best = self._kept_best = best
 
     def due(self, step: int, elapsed_s: float) -> bool:
         """Tell whether a checkpoint is to be written after this step."""
@@ -132,37 +147,43 @@ class Keeper:
         return True
 
     def save(self, contents: dict[str, Any], *, step: int, elapsed_s: float, best: bool) -> None:
-        """Write a checkpoint in the background.
-
-        Raises:
-            CheckpointError: it, or the one before, cannot be written.
-        """
+        """Write a checkpoint in the background; the one before is to be settled."""
         whole = {**self._facts, **contents, "elapsed_s": elapsed_s, "best": self.best}
         self._folder.save(whole, step=step, best=best)
         self._last_s, self._last_step = elapsed_s, step
+
+    def settle(self) -> str | None:
+        """Wait until the last checkpoint is written; return why it could not be, None where all is well."""
+        try:
+            self._folder.wait()
+        except CheckpointError as problem:
+            self._last_step, self.best = None, self._kept_best
+            return str(problem)
+        self._kept_best = self.best
+        return None
 
     def saved_last(self, step: int) -> bool:
         """Tell whether the last checkpoint is that of this step."""
         return self._last_step == step
 
     def close(self) -> None:
-        """Wait until everything is written, and let other trainings write there.
+        """Wait until nothing is being written, and let other trainings write there."""
+        try:
+            self._folder.close()
+        except CheckpointError as problem:  # only on the way out of an error: else it was settled before
+            log.warning("%s", problem)
 
-        Raises:
-            CheckpointError: it cannot be.
-        """
-        self._folder.close()
 
-
-def _steps(training: Training, workload: Workload, total_steps: int | None) -> int:
-    time = parse_time(training.every)
-    if time.unit is Unit.FRACTION and total_steps is None:
-        raise CheckpointError(
-            f"every: '{training.every}' is a share of a training that goes by wall-clock; give a time, such as 5min"
-        )
-    return to_steps(
+def _every(training: Training, workload: Workload) -> tuple[float | None, int | None]:
+    """Return the seconds between two checkpoints, or the steps."""
+    time, span = parse_time(training.every), workload.span
+    if time.unit is Unit.SECOND:
+        return time.value, None
+    if time.unit is Unit.FRACTION and span.seconds is not None:
+        return time.value * span.seconds, None
+    return None, to_steps(
         time,
         steps_per_epoch=workload.stream().steps_per_epoch,
         batch_size=workload.batch_size,
-        total_steps=total_steps,
+        total_steps=span.total,
     )

@@ -14,9 +14,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotrain.data.batch import HostBatch
+from autotrain.engine.adapt import Adapter
 from autotrain.engine.course import Course
 from autotrain.engine.evaluate import Score, evaluate
 from autotrain.engine.events import (
+    CheckpointFailed,
     CheckpointSaved,
     EpochDone,
     EpochRecord,
@@ -25,18 +27,19 @@ from autotrain.engine.events import (
     FitStarted,
     Halved,
     Resumed,
-    SlowedDown,
     StepDone,
     silent,
 )
 from autotrain.engine.keeper import Found, Keeper
 from autotrain.engine.rig import Rig
 from autotrain.engine.signals import Signals
-from autotrain.engine.state import bring_back, live_state
+from autotrain.engine.staffing import staffing
+from autotrain.engine.state import bring_back, bring_back_average, live_state
 from autotrain.engine.tally import Tally
 from autotrain.engine.watch import Watch
 from autotrain.errors import CandidateError, TaskError
 from autotrain.hardware.gpu import gpu_of
+from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.micro_batches import has_batch_statistics, indivisible
 from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate
@@ -46,6 +49,9 @@ from autotrain.workload import Workload
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out of memory"
+
+PLACES = 48
+"""How many learning rates stand for the whole schedule when training begins."""
 
 TELL_S = 0.25
 """Seconds between two reports of progress; each one waits for the device."""
@@ -66,6 +72,9 @@ class Trained:
 
     ema: nn.Module | None = None
     """The moving average of the model, where one was asked for."""
+
+    unsaved: str | None = None
+    """Why the training is not kept up to its end; None where it is, or where none was to be kept."""
 
 
 def train(
@@ -91,7 +100,7 @@ def train(
 
     Raises:
         TaskError: model, labels or loss do not fit, or the training diverged at its first steps.
-        CheckpointError: a checkpoint cannot be written, or does not fit.
+        CheckpointError: the folder for checkpoints cannot be used, or the one to go on from does not fit.
     """
     begun = perf_counter()  # a bell does not wait for the model to move and the loader to start
     course = Course(workload)
@@ -106,21 +115,13 @@ def train(
         keeper = None
         if training.folder is not None:
             facts = {"settings": settings.as_dict(), **(facts or {})}
-            keeper = Keeper(training, workload, total_steps=course.total_steps, facts=facts)
+            keeper = Keeper(training, workload, facts=facts)
             stack.callback(keeper.close)
         signals = stack.enter_context(Signals(terminate=keeper is not None))
         run = _Run(rig, course, observer, keeper, signals, training, expected=expected, begun=begun)
         if found is not None:
             run.go_on(found)
-        try:
-            return run.run()
-        except RuntimeError as problem:
-            if "DataLoader worker" in str(problem):  # raised by torch wherever the training happens to be
-                raise CandidateError(
-                    f"{str(problem).splitlines()[0]} A loader process was killed, by the system where memory is short: "
-                    "take fewer workers"
-                ) from problem
-            raise
+        return run.run()
 
 
 def _set_lrs(rig: Rig, lrs: list[Any]) -> None:
@@ -157,6 +158,9 @@ class _Run:
         self.watch = Watch(expected, gpu=gpu_of(rig.device))
         fills = rig.settings.cache != Settings().cache  # the first epoch, which fills it, is slower
         self.watched_from = course.steps_per_epoch if fills else 0
+        machine = machine_facts()
+        self.adapter = Adapter(rig, machine) if training.adapt else None
+        self.staffing = staffing(rig, machine)
         self.metrics, self.halve = training.metrics, training.halve
         self.ema: AveragedModel | None = None
         if training.ema is not None:
@@ -164,6 +168,7 @@ class _Run:
             self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
         self.epoch = self._tally()
         self.resumed: Resumed | None = None
+        self.unsaved: str | None = None
         if keeper is not None:
             keeper.begin(0, 0.0, None)
 
@@ -172,7 +177,7 @@ class _Run:
         contents = found.contents
         bring_back(self.rig, contents, where=str(found.path))
         if self.ema is not None:
-            self.ema.load_state_dict(contents["ema"] or self.ema.state_dict())
+            bring_back_average(self.ema, contents["ema"], where=str(found.path))
         self.step, self.earlier_s = contents["step"], contents["elapsed_s"]
         self.rig.step.parts = contents["parts"]
         self.course.go_on(contents["trained_s"], contents["progress"])
@@ -194,6 +199,7 @@ class _Run:
                 total_s=self.course.total_s,
                 images=self.course.steps_per_epoch * self.rig.workload.batch_size,
                 validation_images=len(validation) if validation is not None else 0,
+                lrs=tuple(self.base_lrs[0] * factor for factor in self.course.shape(PLACES)),
             )
         )
         if self.resumed is not None:
@@ -213,6 +219,7 @@ class _Run:
         else:
             interrupted = not self.course.ended(self.step, self.elapsed_s)
             self._keep_end()
+        self._settle()
         self.observer(FitEnded(seconds=self.elapsed_s, interrupted=interrupted))
         return Trained(
             history=tuple(self.history),
@@ -221,6 +228,7 @@ class _Run:
             interrupted=interrupted,
             signal=self.signals.number if interrupted else None,
             ema=None if self.ema is None else self.ema.module,
+            unsaved=self.unsaved,
         )
 
     @property
@@ -262,7 +270,12 @@ class _Run:
             self.ema.update_parameters(rig.step.model)
         self.step += 1
         self.whole = True
-        self.course.stepped(perf_counter() - started)
+        seconds = perf_counter() - started
+        self.course.stepped(seconds)
+        if self.adapter is not None:
+            adapted = self.adapter.stepped(self.step, batch.count, seconds)
+            if adapted is not None:
+                self.observer(adapted)
         return loss, batch.count, wait_s
 
     def _train(self, batch: HostBatch) -> torch.Tensor:
@@ -293,13 +306,6 @@ class _Run:
         if rig.device.type == "cuda":
             torch.cuda.empty_cache()
         rig.step.parts = parts
-        log.warning(
-            "step %d: %s; batches pass the model in %d parts from here on%s",
-            self.step,
-            words,
-            parts,
-            ", whose batch statistics are those of smaller batches" if statistics else "",
-        )
         self.observer(Halved(step=self.step, parts=parts, batch_statistics=statistics))
 
     def _tally(self) -> Tally:
@@ -309,11 +315,13 @@ class _Run:
         seconds = perf_counter() - recent.started
         if self.step == 1 and loss != loss:
             raise TaskError("the loss of the first step is not a number: check the images' values and the loss")
-        slow = self.watch.look(recent.images, seconds, recent.wait_s) if self.step > self.watched_from else None
-        if slow is not None:
-            self.observer(
-                SlowedDown(step=self.step, images_per_s=slow.images_per_s, expected=slow.expected, reasons=slow.reasons)
-            )
+        trying = self.adapter is not None and self.adapter.busy
+        if self.step > self.watched_from and not trying:
+            slow = self.watch.look(self.step, recent.images, seconds, recent.wait_s)
+            if slow is not None:
+                self.observer(slow)
+                if self.adapter is not None:
+                    self.adapter.ask()
         self.observer(
             StepDone(
                 step=self.step,
@@ -353,13 +361,27 @@ class _Run:
             best = self.keeper.is_best(record)
             if best or self.keeper.due(self.step, self.elapsed_s):
                 self._keep(best=best)
+        if self.adapter is not None:
+            self.adapter.begin(self.step)
         self.course.paused(perf_counter() - started)
 
     def _evaluate(self) -> Score:
-        return evaluate(self.rig, model=None if self.ema is None else self.ema.module, metrics=self.metrics)
+        started = perf_counter()
+        score = evaluate(
+            self.rig,
+            model=None if self.ema is None else self.ema.module,
+            metrics=self.metrics,
+            workers=self.staffing.workers,
+        )
+        self.staffing.took(perf_counter() - started)
+        return score
 
     def _keep(self, *, best: bool) -> None:
         assert self.keeper is not None
+        score = self.keeper.best
+        self._settle()
+        if best:
+            self.keeper.best = score
         contents = {
             **live_state(self.rig),
             "history": [record.as_dict() for record in self.history],
@@ -373,7 +395,16 @@ class _Run:
         self.observer(CheckpointSaved(step=self.step, best=best))
 
     def _keep_end(self) -> None:
+        self._settle()
+        if self.keeper is not None and not self.keeper.saved_last(self.step):
+            self._keep(best=False)
+
+    def _settle(self) -> None:
+        """Wait for the checkpoint that is being written, and tell if it could not be."""
         if self.keeper is None:
             return
-        if not self.keeper.saved_last(self.step):
-            self._keep(best=False)
+        problem = self.keeper.settle()
+        if problem is not None:
+            self.observer(CheckpointFailed(reason=problem))
+        if problem is not None or self.keeper.saved_last(self.step):
+            self.unsaved = problem

@@ -106,12 +106,18 @@ class InputSide:
             if workload.cache_problem is None:
                 self._cache = open_cache(settings.cache, workload.content(settings), workload.cache_dir)
             reader = make_reader(workload, settings, self._cache)
+        self._reader, self._stream = reader, workload.stream(subset=subset)
         try:
-            self.loader = Loader(reader, workload.stream(subset=subset), self.options, start=start, stop=stop)
+            self.loader = Loader(reader, self._stream, self.options, start=start, stop=stop)
         except BaseException:
             self._close_cache()
             raise
-        self._reader = reader
+
+    def restart(self, settings: Settings, *, start: int, stop: int | None) -> None:
+        """Go on at a step with a loader under other settings that concern nothing but the loader."""
+        self.loader.close()
+        self.options = loader_options(settings, hang_s=self.options.hang_s)
+        self.loader = Loader(self._reader, self._stream, self.options, start=start, stop=stop)
 
     @property
     def stock(self) -> int:
@@ -206,6 +212,11 @@ class Rig:
             hang_s = HANG_S if self._borrow else 0.0  # storage may stall a training, a candidate may not hang
             self._input = InputSide(self.workload, self.settings, start=start, stop=stop, hang_s=hang_s)
         return self._input
+
+    def reload(self, settings: Settings, *, start: int) -> None:
+        """Go on at a step with a loader under other settings; those may differ in workers and prefetch only."""
+        self.input.restart(settings, start=start, stop=self._range[1])
+        self.settings = settings
 
     @property
     def step(self) -> Step:

@@ -39,14 +39,32 @@ def bring_back(rig: Rig, contents: dict[str, Any], *, where: str) -> None:
             own[name].copy_(value)
         step.optimizer.load_state_dict(contents["optimizer"])
     except (RuntimeError, ValueError, KeyError) as problem:
-        line = str(problem).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{where}: does not fit this model or optimizer: {line}. Train what it was made with, or resume='never'"
-        ) from problem
+        raise _misfit(where, problem) from problem
     lay_out_state(step.optimizer)
     if step.scaler is not None and contents["scaler"] is not None:
         step.scaler.load_state_dict(contents["scaler"])
     _set_random_states(contents["random"], rig.device)
+
+
+def bring_back_average(average: torch.nn.Module, saved: dict[str, Any] | None, *, where: str) -> None:
+    """Put a saved moving average of the weights back; where none was kept so far, it begins here.
+
+    Raises:
+        CheckpointError: it does not fit the model.
+    """
+    if saved is None:
+        return
+    try:
+        average.load_state_dict(saved)
+    except RuntimeError as problem:
+        raise _misfit(where, problem) from problem
+
+
+def _misfit(where: str, problem: Exception) -> CheckpointError:
+    line = str(problem).strip().splitlines()[0]
+    return CheckpointError(
+        f"{where}: does not fit this model or optimizer: {line}. Train what it was made with, or resume='never'"
+    )
 
 
 def _lasting_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:

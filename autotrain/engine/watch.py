@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from autotrain.engine.events import SlowedDown
 from autotrain.hardware.cgroup import read_text
 from autotrain.hardware.monitor import Conditions, Monitor
 from autotrain.stats.summary import Estimate
@@ -25,18 +25,6 @@ STARVED = 0.15
 
 PRESSED = 5.0
 """Percent of the last ten seconds in which some process waited for memory, from which on that is named."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slow:
-    """A stretch that was slower than expected."""
-
-    images_per_s: float
-    expected: float
-    """Images/s at least expected."""
-
-    reasons: tuple[str, ...]
-    """What was seen at the time, in words; none where nothing was."""
 
 
 class Watch:
@@ -66,8 +54,8 @@ class Watch:
         self.slow = False
         """Whether the last stretch was too slow."""
 
-    def look(self, images: int, seconds: float, wait_s: float) -> Slow | None:
-        """Take some steps into account; return what was slow when a stretch is full, once per slow time."""
+    def look(self, step: int, images: int, seconds: float, wait_s: float) -> SlowedDown | None:
+        """Take the steps up to this one into account; return what was slow when a stretch is full, once per slow time."""
         if not self._seconds:
             self._monitor.start()
         self._images += images
@@ -85,7 +73,7 @@ class Watch:
         was_slow, self.slow = self.slow, rate < self._least
         if was_slow or not self.slow:
             return None
-        return Slow(images_per_s=rate, expected=self._least, reasons=self._reasons(waits, conditions))
+        return SlowedDown(step=step, images_per_s=rate, expected=self._least, reasons=self._reasons(waits, conditions))
 
     def pause(self) -> None:
         """Leave out what is under way: an evaluation takes time that no step is to blame for."""

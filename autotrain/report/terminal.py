@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 
 from autotrain.engine.events import (
+    Adapted,
+    CheckpointFailed,
     EpochDone,
     EpochRecord,
     FitEnded,
@@ -22,7 +25,9 @@ from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
 from autotrain.report import story
 from autotrain.report.lines import Line, heading, item, labelled, show
+from autotrain.report.plot import area
 from autotrain.report.status import StatusLine
+from autotrain.report.trouble import trouble_words
 from autotrain.report.words import bar, many, plain, time_words
 from autotrain.search.events import (
     Diagnosed,
@@ -213,10 +218,10 @@ class FitNarrator(Narrator):
                 self.status.show("starting ...")
             case Resumed():
                 self.tell(item(f"goes on after step {event.step:,}, from {event.path.name}"))
-            case Halved():
-                self.tell(item(_halved_words(event), style="yellow"))
-            case SlowedDown():
-                self.tell(item(_slow_words(event), style="yellow"))
+            case Halved() | SlowedDown() | CheckpointFailed():
+                self.tell(item(trouble_words(event), style="yellow"))
+            case Adapted():
+                self.tell(item(_adapted_words(event)))
             case StepDone():
                 self._on_step(event)
             case EpochDone(record=record):
@@ -259,8 +264,18 @@ def _fit_started(event: FitStarted) -> list[Line]:
         labelled("length", length),
         labelled("validation", validation),
         labelled("settings", settings),
+        *_schedule(event.lrs),
         Line(),
     ]
+
+
+def _schedule(lrs: Sequence[float]) -> list[Line]:
+    """Return a plot of the learning rate over the training."""
+    if not lrs:
+        return []
+    rows = [labelled("" if number else "schedule", "").lead + f"|{row}" for number, row in enumerate(area(lrs))]
+    words = f"learning rate {lrs[0]:.2g} at first, {max(lrs):.2g} at most, {lrs[-1]:.2g} at last"
+    return [*(Line(lead=row) for row in rows), labelled("", words)]
 
 
 def _epoch_words(record: EpochRecord, total: int | None) -> str:
@@ -274,16 +289,12 @@ def _epoch_words(record: EpochRecord, total: int | None) -> str:
     return "  ".join([*parts, f"{plain(record.images_per_s):>5} images/s", time_words(seconds)])
 
 
-def _halved_words(event: Halved) -> str:
-    words = f"step {event.step:,}: out of memory; batches pass the model in {event.parts} parts from here on"
-    return words + (", whose batch statistics are those of smaller batches" if event.batch_statistics else "")
-
-
-def _slow_words(event: SlowedDown) -> str:
-    reasons = "; ".join(event.reasons) or "nothing on this machine explains it"
-    return (
-        f"step {event.step:,}: {plain(event.images_per_s)} images/s, {plain(event.expected)} were expected: {reasons}"
-    )
+def _adapted_words(event: Adapted) -> str:
+    tried = f"step {event.step:,}: tried {many(event.tried, 'other loader setting')}"
+    if not event.changes:
+        return f"{tried}, none is faster than {plain(event.before)} images/s"
+    changes = ", ".join(f"{name} {value}" for name, value in event.changes.items())
+    return f"{tried}, goes on with {changes}: {plain(event.images_per_s)} instead of {plain(event.before)} images/s"
 
 
 def _fit_ended(event: FitEnded, epochs: int) -> Line:

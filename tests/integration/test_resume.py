@@ -20,7 +20,7 @@ from torch import nn
 
 import autotrain
 from autotrain.engine.checkpoint import CheckpointFolder, read_checkpoint
-from autotrain.engine.events import CheckpointSaved, EpochDone, FitEvent, Resumed, StepDone
+from autotrain.engine.events import CheckpointFailed, CheckpointSaved, EpochDone, FitEvent, Resumed, StepDone
 from autotrain.errors import CheckpointError, TaskError
 from autotrain.plan.plan import Plan
 from autotrain.settings import Settings
@@ -255,6 +255,8 @@ def test_what_cannot_be_gone_on_from_is_refused_with_a_remedy(make: Callable[[],
         fit(make(), checkpoints=tmp_path / "new", keep=0)
     with pytest.raises(TaskError, match="best_by: unknown metric 'f1'"):
         fit(make(), checkpoints=tmp_path / "new", best_by="f1")
+    with pytest.raises(TaskError, match="best_by: computed on a validation set, and there is none"):
+        fit(make(), checkpoints=tmp_path / "new", best_by="accuracy")
     assert not (tmp_path / "new").exists()
 
 
@@ -275,8 +277,8 @@ def test_no_code_comes_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "harmed").exists()
 
 
-def test_a_folder_that_cannot_be_written_ends_the_training_with_a_word(
-    make: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_cannot_be_written_does_not_end_the_training(
+    make: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be listed: Not a directory"):
@@ -286,9 +288,33 @@ def test_a_folder_that_cannot_be_written_ends_the_training_with_a_word(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("autotrain.engine.checkpoint.os.fsync", full)
-    with pytest.raises(CheckpointError, match="the checkpoint cannot be written: No space left on device"):
-        fit(make(), checkpoints=tmp_path / "run")
+    whole, model = make(), make()
+    fit(whole)
+    with caplog.at_level(logging.WARNING, logger="autotrain"):
+        result = fit(model, checkpoints=tmp_path / "run")
+    assert equal(model, whole)
+    assert "the checkpoint cannot be written: No space left on device" in str(result.unsaved)
+    assert caplog.text.count("No space left on device; training goes on") == 5  # one per epoch, and a last try
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_what_could_not_be_written_is_tried_again(
+    make: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, calls = os.fsync, []
+
+    def full_for_a_while(file: int) -> None:
+        calls.append(file)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr("autotrain.engine.checkpoint.os.fsync", full_for_a_while)
+    seen: list[FitEvent] = []
+    result = fit(make(), checkpoints=tmp_path, fit_observer=seen.append, validation=data(7, seed=1))
+    assert result.unsaved is None
+    assert len([event for event in seen if isinstance(event, CheckpointFailed)]) == 1
+    assert [entry.step for entry in CheckpointFolder(tmp_path).saved()] == [20, 15, 10]
 
 
 def test_a_disk_that_is_full_is_named_and_what_is_kept_stays(make: Callable[[], nn.Module], tmp_path: Path) -> None:
@@ -297,10 +323,10 @@ def test_a_disk_that_is_full_is_named_and_what_is_kept_stays(make: Callable[[], 
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))  # torch's writer gets the refusal, not a Python call
     try:
-        with pytest.raises(CheckpointError, match="the checkpoint cannot be written: File too large"):
-            fit(make(), checkpoints=tmp_path, resume="auto", duration="2ep")
+        result = fit(make(), checkpoints=tmp_path, resume="auto", duration="2ep")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert "the checkpoint cannot be written: File too large" in str(result.unsaved)
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
 

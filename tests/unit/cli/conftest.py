@@ -60,6 +60,7 @@ class Result:
     finding: Any = None
     model: Any = None
     interrupted: bool = False
+    unsaved: str | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from autotrain.engine.loop import Trained, train
 from autotrain.engine.step import Step
 from autotrain.errors import CandidateError, ScheduleError, TaskError
 from autotrain.preparation import prepare_workload
+from autotrain.report.trouble import log_trouble, trouble_words
 from autotrain.schedules.schedule import Constant, WarmupCosine, WarmupLinear
 from autotrain.settings import Settings
 from autotrain.task import Task
@@ -393,7 +394,11 @@ def test_with_leave_batch_statistics_are_halved_too_and_it_is_said(
     without_memory(monkeypatch, images=2, after=3)
     trained, events = run(tiny_model(), training=Training(halve=True))
     assert trained.steps == 10
-    assert [event.batch_statistics for event in events if isinstance(event, Halved)] == [True]
+    (halved,) = [event for event in events if isinstance(event, Halved)]
+    assert halved.batch_statistics
+    for event in events:
+        log_trouble(event)
+    assert [record.message for record in caplog.records] == [trouble_words(halved)]
     assert "2 parts from here on, whose batch statistics are those of smaller batches" in caplog.text
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from autotrain.engine import watch as module
-from autotrain.engine.watch import Slow, Watch
+from autotrain.engine.events import SlowedDown
+from autotrain.engine.watch import Watch
 from autotrain.hardware.gpu import GpuState
 from autotrain.hardware.monitor import Conditions
 from autotrain.stats.summary import Estimate
@@ -46,9 +47,9 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return lambda expected=EXPECTED: Watch(expected, root=tmp_path)
 
 
-def run(watch: Watch, rate: float, *, seconds: float = 10.0, waits: float = 0.0) -> list[Slow]:
+def run(watch: Watch, rate: float, *, seconds: float = 10.0, waits: float = 0.0) -> list[SlowedDown]:
     """Train in half seconds; return what was said."""
-    steps = [watch.look(round(rate / 2), 0.5, waits / 2) for _ in range(round(2 * seconds))]
+    steps = [watch.look(step, round(rate / 2), 0.5, waits / 2) for step in range(round(2 * seconds))]
     return [said for said in steps if said is not None]
 
 

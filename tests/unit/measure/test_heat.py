@@ -15,7 +15,7 @@ import torch
 from autotrain.errors import CandidateError, DataError
 from autotrain.hardware.monitor import Conditions
 from autotrain.measure import heat as module
-from autotrain.measure.heat import Cost, HeatInterrupted, HeatOptions, heat, pooled
+from autotrain.measure.heat import Cost, HeatInterrupted, HeatOptions, heat, pooled, steady_rate
 from autotrain.measure.measurement import Kind, Window
 from autotrain.settings import Settings
 
@@ -216,6 +216,12 @@ def test_who_is_hopeless_leaves_after_two_rounds(scene: Scene) -> None:
     assert [lane.left_behind for lane in result.lanes] == [False, True, True]
 
 
+def test_who_was_slow_once_is_not_hopeless(scene: Scene) -> None:
+    """Its mean over two rounds is slower by more than that, but a neighbour's stall lasts for one."""
+    scene.rates = {SECOND: lambda turn: 25.0 if turn < OPTIONS.turns else 99.0}
+    assert not any(lane.left_behind for lane in scene.run(FIRST, SECOND).lanes)
+
+
 def test_the_first_has_no_privilege(scene: Scene) -> None:
     scene.rates = {FIRST: 50.0, SECOND: 100.0, THIRD: 101.0}
     result = scene.run(FIRST, SECOND, THIRD)
@@ -317,3 +323,18 @@ def test_windows_taken_together_are_one_window() -> None:
     assert (both.steps, both.images, both.wall_s) == (4, 12.5 + 112.5, 0.5)
     assert (both.wait_s, both.sync_s, both.transfer_s) == (pytest.approx(0.3), pytest.approx(0.03), None)
     assert (both.cpu_main_s, both.cpu_workers_s) == (0.5, 0.5)
+
+
+def test_a_stall_counts_for_little_in_the_steady_rate() -> None:
+    usual = [window(100.0) for _ in range(4)]
+    assert steady_rate(usual) == pytest.approx(100.0)
+    stalled = window(100.0 / 6, 0.75)
+    assert steady_rate([*usual, stalled]) == pytest.approx(500 / (4 + module.STALLED))
+    a_little = window(100.0 / 1.4, 0.175)
+    assert steady_rate([*usual, a_little]) == pytest.approx(500 / (4 + 1.4))
+
+
+def test_waiting_for_images_always_counts_in_the_steady_rate() -> None:
+    usual = [window(100.0) for _ in range(4)]
+    waiting = window(100.0 / 6, 0.75, wait_s=0.625)
+    assert steady_rate([*usual, waiting]) == pytest.approx(500 / (4 + 6))

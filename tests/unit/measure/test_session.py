@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from autotrain.errors import PlanError
 from autotrain.hardware.machine import machine_facts
 from autotrain.measure.measurement import Kind, Measurement, Window
-from autotrain.measure.session import Attribution, DuelRecord, Failed, Guard, Job, LargestBatch, PolicyCost, Session
+from autotrain.measure.session import Attribution, DuelRecord, Failed, Guard, LargestBatch, PolicyCost, Session
 from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate
 
@@ -55,21 +56,7 @@ MEASUREMENTS = st.builds(
     scale=st.floats(min_value=0.1, max_value=10),
 )
 
-JOB = Job(
-    model="ResNet",
-    parameters=1,
-    dataset="photos",
-    samples=100,
-    samples_kind="image files",
-    batch_size=8,
-    image_size=None,
-    device="cpu",
-    device_name="a CPU",
-    fingerprint="0123",
-    seed=3,
-    threads=2,
-    planned_images=1000,
-)
+JOB = replace(made.JOB, image_size=None, seed=3)
 FP32, BF16 = Settings(augmentation="crop"), Settings(augmentation="crop", precision="bf16")
 
 

@@ -49,6 +49,13 @@ def narrated(*events, **options) -> str:
     return stream.getvalue()
 
 
+def test_the_schedule_is_drawn():
+    text = narrated(replace(STARTED, lrs=(0.05, 0.1, 0.1, 0.02, 0.0)))
+    rows = [row.split("|")[1] for row in text.splitlines() if "|" in row]
+    assert rows == [" ##", " ##", " ##", "###", "####"]
+    assert "learning rate 0.05 at first, 0.1 at most, 0 at last" in text
+
+
 def test_a_training_is_told_epoch_by_epoch():
     text = narrated(STARTED, STEP, EpochDone(record=RECORD), FitEnded(seconds=9.1, interrupted=False))
     assert "93 steps, 3 epochs of 1,002 images" in text

@@ -1,0 +1,55 @@
+"""Staffing: how many workers load the validation set, found out by the evaluations themselves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from autotrain.engine.rig import Rig
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.registry import illegal
+from autotrain.world import world
+
+WORTH_S = 1.0
+"""Seconds of an evaluation below which nothing is tried."""
+
+
+class Staffing:
+    """Tries some numbers of workers, one per evaluation, and stays with the fastest.
+
+    An evaluation has no backward pass, so it needs more images per second than training does: what loads those fast
+    enough for training may not do for it. The first number is tried twice, since the first evaluation finds files and
+    compilers cold.
+
+    Args:
+        present: what training has.
+        others: what else may be tried.
+    """
+
+    def __init__(self, present: int, others: Iterable[int] = ()) -> None:
+        self._waiting = deque([present, *(count for count in dict.fromkeys(others) if count != present), present])
+        self._seconds: dict[int, float] = {}
+
+    @property
+    def workers(self) -> int:
+        """How many the next evaluation is to have."""
+        return self._waiting[0] if self._waiting else min(self._seconds, key=lambda count: self._seconds[count])
+
+    def took(self, seconds: float) -> None:
+        """Note how long an evaluation with that many took."""
+        if not self._waiting:
+            return
+        count = self._waiting.popleft()
+        first = not self._seconds
+        self._seconds[count] = min(seconds, self._seconds.get(count, seconds))
+        if first and seconds < WORTH_S:
+            self._waiting.clear()
+
+
+def staffing(rig: Rig, machine: Machine) -> Staffing:
+    """Return what may be tried for a rig: no worker, and as many as there are usable cores."""
+    settings = rig.settings
+    counts = (0, world().cpu_budget(machine.cpu.usable))
+    possible = [count for count in counts if illegal(replace(settings, workers=count), rig.workload, machine) is None]
+    return Staffing(settings.workers, possible)
