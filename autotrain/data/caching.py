@@ -81,6 +81,13 @@ def cache_problem(source: Source) -> str | None:
     return None
 
 
+def always_same(source: Source) -> bool:
+    """Tell whether a sample, its image finished without augmentation, is known to be the same whenever it is read."""
+    if isinstance(source, TransformedSource):
+        return all(step.deterministic for step in source.pipeline.steps)
+    return cache_problem(source) is None
+
+
 def cached_bytes(content: Content) -> int:
     """Return about how many bytes a cache of all samples takes, rather too many than too few."""
     source = content.source

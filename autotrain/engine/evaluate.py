@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from autotrain.augment.extras import Extras
-from autotrain.data.feed import PROCESSES, THREADS
-from autotrain.data.loader import Loader, LoaderOptions
-from autotrain.data.reader import Reader
-from autotrain.data.stream import InOrder
-from autotrain.data.threads import thread_problem
+from autotrain.data.batch import HostBatch
+from autotrain.engine.held_out import HeldOut
 from autotrain.engine.rig import Rig
 
 
@@ -37,39 +35,31 @@ class Score:
 def evaluate(
     rig: Rig,
     *,
+    held_out: HeldOut | None = None,
     model: nn.Module | None = None,
     metrics: Mapping[str, Any] = MappingProxyType({}),
-    workers: int | None = None,
 ) -> Score:
     """Evaluate the rig's model, or another like it, on the workload's validation set; the rig must be active.
 
-    The model is in evaluation mode meanwhile, and in the modes it had before afterwards. ``workers`` load the images,
-    as many as training has where None.
+    The model is in evaluation mode meanwhile, and in the modes it had before afterwards. ``held_out`` brings the
+    images; one that is used again is faster the next time.
     """
-    workload = rig.workload
-    assert workload.validation is not None
-    reader = Reader(workload.validation, replace(workload.recipe("none"), extras=Extras()))
-    order = InOrder(len(workload.validation), workload.batch_size)
-    options = _options(rig.input.options, reader, workers)
+    held_out = held_out or HeldOut(rig)
     model = rig.step.model if model is None else model
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    started = perf_counter()
     try:
-        with torch.no_grad(), Loader(reader, order, options) as loader:
-            return _score(rig, loader, model, metrics)
+        with torch.no_grad(), closing(held_out.batches()) as batches:
+            score = _score(rig, batches, model, metrics)
     finally:
         for module, mode in modes:
             module.training = mode
+    held_out.took(perf_counter() - started)
+    return score
 
 
-def _options(training: LoaderOptions, reader: Reader, workers: int | None) -> LoaderOptions:
-    """Return how a validation set is loaded: as the training set is, but by this process's Pillow, for every file."""
-    kind = PROCESSES if training.kind == THREADS and thread_problem(reader) else training.kind
-    count = training.workers if workers is None else workers
-    return replace(training, workers=count, prefetch=2, pillow=None, kind=kind)
-
-
-def _score(rig: Rig, loader: Loader, model: nn.Module, metrics: Mapping[str, Any]) -> Score:
+def _score(rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Mapping[str, Any]) -> Score:
     workload, step = rig.workload, rig.step
     loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
     right: torch.Tensor | None = None
@@ -78,7 +68,7 @@ def _score(rig: Rig, loader: Loader, model: nn.Module, metrics: Mapping[str, Any
         metric.reset()
         if hasattr(metric, "to"):
             metric.to(rig.device)
-    for batch in loader:
+    for batch in batches:
         content = rig.transfer.finish(rig.move(batch))
         if workload.task.step is not None:
             with step.context():

@@ -30,10 +30,10 @@ from autotrain.engine.events import (
     StepDone,
     silent,
 )
+from autotrain.engine.held_out import HeldOut
 from autotrain.engine.keeper import Found, Keeper
 from autotrain.engine.rig import Rig
 from autotrain.engine.signals import Signals
-from autotrain.engine.staffing import staffing
 from autotrain.engine.state import bring_back, bring_back_average, live_state
 from autotrain.engine.tally import Tally
 from autotrain.engine.watch import Watch
@@ -160,7 +160,7 @@ class _Run:
         self.watched_from = course.steps_per_epoch if fills else 0
         machine = machine_facts()
         self.adapter = Adapter(rig, machine) if training.adapt else None
-        self.staffing = staffing(rig, machine)
+        self.held_out = None if rig.workload.validation is None else HeldOut(rig, machine)
         self.metrics, self.halve = training.metrics, training.halve
         self.ema: AveragedModel | None = None
         if training.ema is not None:
@@ -366,15 +366,8 @@ class _Run:
         self.course.paused(perf_counter() - started)
 
     def _evaluate(self) -> Score:
-        started = perf_counter()
-        score = evaluate(
-            self.rig,
-            model=None if self.ema is None else self.ema.module,
-            metrics=self.metrics,
-            workers=self.staffing.workers,
-        )
-        self.staffing.took(perf_counter() - started)
-        return score
+        average = None if self.ema is None else self.ema.module
+        return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.metrics)
 
     def _keep(self, *, best: bool) -> None:
         assert self.keeper is not None

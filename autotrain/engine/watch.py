@@ -55,7 +55,7 @@ class Watch:
         """Whether the last stretch was too slow."""
 
     def look(self, step: int, images: int, seconds: float, wait_s: float) -> SlowedDown | None:
-        """Take the steps up to this one into account; return what was slow when a stretch is full, once per slow time."""
+        """Note the steps up to this one; return what was slow when a stretch is full, once per slow time."""
         if not self._seconds:
             self._monitor.start()
         self._images += images
