@@ -47,7 +47,7 @@ from autotrain.workload import Workload
 
 MEDIAN_GAP, WORST_GAP = 0.03, 0.08
 MOST_SHARE, MOST_S = 0.25, 90.0
-ORACLE = BurstOptions(windows=5, limit_s=2.5, warmup_s=0.6)
+ORACLE = BurstOptions(windows=6, limit_s=3.0, warmup_s=0.6)
 """About as long as what a probe sees of a candidate in a heat."""
 
 QUICK = BurstOptions(windows=3, limit_s=1.0, warmup_s=0.4)

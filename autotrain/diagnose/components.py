@@ -18,9 +18,11 @@ CONTENT = ("augmentation", "placement", "decoder", "resize", "cache")
 
 THREADS = "threads"
 
-HANDOVER_S, HANDOVER_S_PER_BYTE = 5e-4, 2e-10
-"""What a batch from a worker process costs it, and once more the training process, until a session has seen it
-(PyTorch's loader on a 2-core machine: 0.5 ms, and 0.1 to 0.3 ns per byte)."""
+SEND_S, SEND_S_PER_BYTE = 2e-3, 5e-10
+RECEIVE_S, RECEIVE_S_PER_BYTE = 1.2e-3, 1e-10
+"""What a batch of two tensors costs the worker process that hands it over, and the training process, until a session
+has seen it. PyTorch's loader on a 2-core machine: 1.1 ms each where nothing else runs, 2 to 3 ms and 1 to 1.5 ms beside
+other work, most of it for passing two file descriptors; and 1 ns and 0.1 ns per byte, less where pages come again."""
 
 Key = tuple[tuple[str, Value], ...]
 
@@ -108,6 +110,7 @@ class _Same:
             isinstance(other, _Same)
             and self.session.measurements is other.session.measurements
             and self.session.job == other.session.job
+            and self.session.profile is other.session.profile
         )
 
 
@@ -186,7 +189,8 @@ def _handover(
 ) -> Handover:
     """Take it from loading alone with worker processes, or from what is usual."""
     job = session.job
-    usual = HANDOVER_S / job.batch_size + HANDOVER_S_PER_BYTE * 3 * (job.image_size or 0) ** 2
+    known = None if session.profile is None else session.profile.handed_bytes
+    size = known if known is not None else 3 * (job.image_size or 0) ** 2
     sent, received = [], []
     for ceiling in loading.values():
         settings = ceiling.measurement.settings
@@ -197,5 +201,6 @@ def _handover(
         if not _has_processes(alone.measurement.settings):
             sent.append(max(0.0, ceiling.cpu_s - alone.cpu_s))
     return Handover(
-        send_s=statistics.median(sent) if sent else usual, receive_s=statistics.median(received) if received else usual
+        send_s=statistics.median(sent) if sent else SEND_S / job.batch_size + SEND_S_PER_BYTE * size,
+        receive_s=statistics.median(received) if received else RECEIVE_S / job.batch_size + RECEIVE_S_PER_BYTE * size,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -47,7 +47,7 @@ class HeldOut:
         """Whether evaluations need no loader any more."""
         return self._kept is not None
 
-    def batches(self) -> Iterator[HostBatch]:
+    def batches(self) -> Generator[HostBatch, None, None]:
         """Yield the batches in order."""
         if self._kept is not None:
             for batch in self._kept:  # on a CPU a model or loss may write to what it is given
@@ -83,7 +83,7 @@ class HeldOut:
 def _own(batch: HostBatch, *, room: int) -> HostBatch | None:
     """Return a batch in memory of its own, not that which workers share; None if it is not plain, or too large."""
     content = batch.content
-    if not (isinstance(content, tuple) and all(isinstance(part, torch.Tensor) for part in content)):
+    if not (type(content) in (tuple, list) and all(isinstance(part, torch.Tensor) for part in content)):
         return None
     if sum(part.nbytes for part in content) > room:
         return None
@@ -91,4 +91,4 @@ def _own(batch: HostBatch, *, room: int) -> HostBatch | None:
 
 
 def _copy(batch: HostBatch) -> HostBatch:
-    return dataclasses.replace(batch, content=tuple(part.clone() for part in batch.content))
+    return dataclasses.replace(batch, content=type(batch.content)(part.clone() for part in batch.content))

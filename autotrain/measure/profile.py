@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from autotrain.data.batch import HostBatch
 from autotrain.data.reader import Reader
 from autotrain.data.stages import Stage
 from autotrain.data.stream import Stream
+from autotrain.data.transfer import tensors_in
 from autotrain.decode.decoder import decoder
 from autotrain.engine.rig import Rig, warm_reader
 from autotrain.errors import CandidateError
@@ -81,6 +83,10 @@ class StageProfile:
 
     images: int
     """Images that were profiled."""
+
+    handed_bytes: float | None = None
+    """Mean size of an image as a worker hands it over: in bytes, floats or whatever the dataset gives; None where it
+    gives no tensors."""
 
     bytes_per_image: float | None = None
     """Mean size of an image file; None where the source gives no files."""
@@ -253,10 +259,12 @@ def _loading(reader: Reader, stream: Stream, clock: Clock) -> StageProfile:
     reader.watch(stopwatch.over)
     reader[stream.part(0, 2)]  # imports and first touches
     stopwatch.reset()
-    size, done, started = min(FEWEST_IMAGES, stream.batch_size), 0, clock.now()
+    size, done, handed, started = min(FEWEST_IMAGES, stream.batch_size), 0, 0, clock.now()
     while done < MOST_IMAGES:
-        reader[stream.part(2 + done, size)]
+        batch = reader[stream.part(2 + done, size)]
         done += size
+        if isinstance(batch, HostBatch):
+            handed += sum(tensor.nbytes for tensor in tensors_in(batch.content))
         spent = clock.now() - started
         if spent >= LOADING_S and done >= FEWEST_IMAGES:
             break
@@ -264,7 +272,9 @@ def _loading(reader: Reader, stream: Stream, clock: Clock) -> StageProfile:
         each = max(1e-6, spent / done)
         size = max(1, min(stream.batch_size, round((LOADING_S - spent) / 2 / each)))
     files = stopwatch.bytes / done if stopwatch.bytes else None
-    return StageProfile(**stopwatch.per_image(done), images=done, bytes_per_image=files)
+    return StageProfile(
+        **stopwatch.per_image(done), images=done, handed_bytes=handed / done if handed else None, bytes_per_image=files
+    )
 
 
 def _growth(rig: Rig, content: Any, clock: Clock) -> Growth | None:

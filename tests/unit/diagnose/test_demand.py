@@ -4,13 +4,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from made import measured
+from made import JOB, measured
 from made import session as made_session
 
-from autotrain.diagnose.components import content, training_key
+from autotrain.diagnose.components import RECEIVE_S_PER_BYTE, SEND_S_PER_BYTE, content, training_key
 from autotrain.diagnose.contention import Crew, Demand, Limit, throughput
 from autotrain.diagnose.demand import bound, demand, estimate_compute, one_loader, predict, prediction
 from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.profile import StageProfile, StageTime
 from autotrain.measure.session import Session
 from autotrain.settings import Settings
 
@@ -58,6 +59,16 @@ def test_threads_need_no_handover_and_share_the_interpreters_lock():
     )
     many = Crew(cores=64, workers=32, stock=64)
     assert throughput(need, replace(many, threads=True)).per_s < throughput(need, many).per_s
+
+
+def test_handing_over_goes_by_what_is_handed_over_until_it_was_seen():
+    made = session(COMPUTE, INPUT)
+    none = StageTime()
+    stages = {name: none for name in ("reading", "dataset", "decoding", "augmenting", "collating")}
+    large = replace(made, profile=StageProfile(**stages, images=8, handed_bytes=1e6))
+    for name, per_byte in (("send_s", SEND_S_PER_BYTE), ("receive_s", RECEIVE_S_PER_BYTE)):
+        usual, more = (getattr(demand(entry, Settings(workers=4)), name) for entry in (made, large))
+        assert more - usual == pytest.approx(per_byte * (1e6 - 3 * JOB.image_size**2))
 
 
 def test_handing_over_is_taken_from_loading_with_worker_processes():

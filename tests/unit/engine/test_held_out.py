@@ -91,7 +91,7 @@ def test_an_evaluation_that_fails_keeps_nothing(tiny_model: Callable[..., nn.Mod
         held_out = HeldOut(rig)
         batches = held_out.batches()
         next(batches)
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
         assert not held_out.kept
 
 

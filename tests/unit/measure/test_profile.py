@@ -142,6 +142,7 @@ def test_image_files_are_read_decoded_and_augmented(tiny_model: Any, jpeg_folder
     sizes = [path.stat().st_size for path in jpeg_folder.rglob("*.jpg")]
     assert made.bytes_per_image is not None
     assert min(sizes) <= made.bytes_per_image <= max(sizes)
+    assert made.handed_bytes == 3 * 16 * 16 + 8, "pixels in bytes, and the label"
 
 
 def test_transforms_that_are_understood_are_told_from_decoding(tiny_model: Any, jpeg_folder: Path) -> None:
