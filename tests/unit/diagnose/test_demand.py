@@ -64,7 +64,7 @@ def test_threads_need_no_handover_and_share_the_interpreters_lock():
 def test_handing_over_goes_by_what_is_handed_over_until_it_was_seen():
     made = session(COMPUTE, INPUT)
     none = StageTime()
-    stages = {name: none for name in ("reading", "dataset", "decoding", "augmenting", "collating")}
+    stages = dict.fromkeys(("reading", "dataset", "decoding", "augmenting", "collating"), none)
     large = replace(made, profile=StageProfile(**stages, images=8, handed_bytes=1e6))
     for name, per_byte in (("send_s", SEND_S_PER_BYTE), ("receive_s", RECEIVE_S_PER_BYTE)):
         usual, more = (getattr(demand(entry, Settings(workers=4)), name) for entry in (made, large))
