@@ -8,8 +8,11 @@ from autotrain.errors import ScheduleError
 from autotrain.measure.clock import Clock
 from autotrain.schedules.time import Unit, parse_time
 
-LEAST_S, MOST_S = 84.0, 300.0
-"""Range of the automatic budget, in seconds."""
+LEAST_S, USUAL_S, MOST_S = 70.0, 84.0, 300.0
+"""Seconds of the automatic budget: at least, where steps are not short, and at most (but for very slow ones)."""
+
+USUAL_STEPS = 250
+"""Steps at the default's rate that the budget allows for up to ``USUAL_S``."""
 
 SHARE = 0.01
 """Share of the planned training that the automatic budget takes, within that range."""
@@ -22,7 +25,7 @@ SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.50, 0.57, 0.86, 0.96
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 84 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
+    """Counts from its making. ``auto`` is 70 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
 
     def __init__(self, seconds: float | None, clock: Clock) -> None:
         self._clock = clock
@@ -33,7 +36,8 @@ class Budget:
     def plan(self, training_s: float, step_s: float) -> None:
         """Set an automatic budget, now that the default's rate is known."""
         if self.automatic:
-            self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), min(2 * MOST_S, STEPS * step_s))
+            by_steps = max(min(USUAL_S, USUAL_STEPS * step_s), min(2 * MOST_S, STEPS * step_s))
+            self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), by_steps)
 
     def extend(self, seconds: float) -> None:
         """Lengthen an automatic budget."""
