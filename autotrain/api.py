@@ -268,14 +268,18 @@ def _train(
     progress: bool,
     observer: FitObserver | None,
 ) -> Trained:
+    from autotrain.report.terminal import FitNarrator
     from autotrain.report.trouble import log_trouble
 
     with ExitStack() as stack:
+        told: list[FitObserver] = []
         if observer is None and progress:
-            from autotrain.report.terminal import FitNarrator
-
             observer = stack.enter_context(FitNarrator())
-        told = [observer or log_trouble, *training.callbacks]
+        if not isinstance(observer, FitNarrator):  # nobody is sure to be told what goes wrong
+            told.append(log_trouble)
+        if observer is not None:
+            told.append(observer)
+        told += training.callbacks
         if training.logs:
             from autotrain.report.logs import logging_to
 

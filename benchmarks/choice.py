@@ -124,7 +124,8 @@ def cases(folder: Path) -> Iterator[Case]:
     images, labels = torch.randint(0, 256, (512, 3, 64, 64), dtype=torch.uint8), torch.randint(0, 10, (512,))
     opened = (*compute, "optimizer_kernel")
     yield case("resident tensors, 64 px", small_cnn(10), (images, labels), opened)
-    yield case("waiting dataset, 32 px", small_cnn(10), Waiting(), (*compute, "optimizer_kernel"))
+    opened = (*compute, "optimizer_kernel", "prefetch")
+    yield case("waiting dataset, 32 px", small_cnn(10), Waiting(), opened)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Recorded noise: long interleaved runs of two settings, from which duels are replayed by the thousand.
 
-``null.py`` and ``coverage.py`` replay the latest recording in ``results/``. This script makes one: half an hour on
+``null.py`` and ``coverage.py`` replay the latest recording in ``results/``. This script makes one: 25 minutes on
 2 cores; --quick 6, too short to know the true ratio well.
 """
 
@@ -24,7 +24,7 @@ from autotrain.settings import Settings
 from autotrain.stats.compare import Comparison, compare
 from autotrain.task import Task
 
-SECONDS, QUICK_SECONDS = 450.0, 90.0
+SECONDS, QUICK_SECONDS = 360.0, 90.0
 """Length of one recording."""
 
 BLOCK = 8

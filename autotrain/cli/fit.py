@@ -14,7 +14,7 @@ from autotrain.cli.options import INTERRUPTED, OF_THE_SEARCH, Interruption, Opti
 from autotrain.cli.probe import run_probe, story_console
 from autotrain.cli.target import load_task
 from autotrain.errors import AutotrainError, CheckpointError
-from autotrain.training import AUTO, NEVER, Training
+from autotrain.training import Training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,8 +61,11 @@ def fit(options: FitOptions) -> int:
         resume=options.resume,
         adapt=options.adapt,
     )
-    plan = options.plan if options.plan or _goes_on(training) else _probed(task, options, console)
     from autotrain.api import fit as api_fit
+    from autotrain.engine.keeper import find
+
+    begun = find(training) is not None  # what cannot be gone on from is said before anything is probed
+    plan = options.plan if options.plan or begun else _probed(task, options, console)
     from autotrain.report.terminal import FitNarrator
 
     with ExitStack() as stack:
@@ -92,16 +95,6 @@ def _check(options: FitOptions) -> None:
     from autotrain.plan.plan import Plan
 
     Plan.load(options.plan)
-
-
-def _goes_on(training: Training) -> bool:
-    """Tell whether there is a checkpoint to go on from, which brings its plan."""
-    from autotrain.engine.checkpoint import CheckpointFolder
-
-    if training.resume == AUTO:
-        assert training.folder is not None
-        return bool(CheckpointFolder(training.folder).saved())
-    return training.resume != NEVER
 
 
 def _probed(task: Task, options: FitOptions, console: Console) -> Plan:

@@ -68,6 +68,9 @@ class ProcessFeed(Feed):
                     self._iterator = iterator
                     self.pids = tuple(worker.pid for worker in iterator._workers)
                     _unwatch(iterator)
+            except RuntimeError as problem:
+                _raise_death(problem)
+                raise
             except KeyboardInterrupt:  # on leaving, when all have started
                 self.close()
                 raise
@@ -82,10 +85,7 @@ class ProcessFeed(Feed):
             with _watched(self):
                 batch: HostBatch | Failure = next(self._iterator)
         except RuntimeError as problem:
-            line = first_line(problem)
-            if "DataLoader worker" in line or "DataLoader timed out" in line:
-                advice = ". The system does that where memory is short: take fewer workers" if KILLED in line else ""
-                raise CandidateError(line + advice) from problem
+            _raise_death(problem)
             raise
         except (OSError, EOFError) as problem:  # the pipe to a worker that died while it handed over a batch
             raise CandidateError(f"a loader worker died ({type(problem).__name__}: {problem})") from problem
@@ -119,6 +119,14 @@ class ProcessFeed(Feed):
         self.pids = ()
 
 
+def _raise_death(problem: RuntimeError) -> None:
+    """Turn what torch says of a worker's death or silence into a candidate's failure."""
+    line = first_line(problem)
+    if "DataLoader worker" in line or "DataLoader timed out" in line:
+        advice = ". The system does that where memory is short: take fewer workers" if KILLED in line else ""
+        raise CandidateError(line + advice) from problem
+
+
 def _unwatch(iterator: Any) -> None:
     """Let torch's signal handler forget the workers: it would raise for a dead one wherever this process is just then.
 
@@ -132,12 +140,13 @@ def _unwatch(iterator: Any) -> None:
 @contextlib.contextmanager
 def _watched(feed: ProcessFeed) -> Iterator[None]:
     """Have a worker's death raise a RuntimeError within: one before at once, one that comes by torch's handler."""
-    _handler("_set_worker_pids")(id(feed), feed.pids)
     try:
+        _handler("_set_worker_pids")(id(feed), feed.pids)
         _handler("_error_if_any_worker_fails")()
         yield
     finally:
-        _handler("_remove_worker_pids")(id(feed))
+        with contextlib.suppress(ValueError):  # Ctrl-C came before they were set
+            _handler("_remove_worker_pids")(id(feed))
 
 
 def _handler(name: str) -> Any:

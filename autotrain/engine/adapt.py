@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from time import perf_counter
 
+import torch
+
+from autotrain.data.feed import HANG_S
 from autotrain.engine.events import Adapted
 from autotrain.engine.rig import Rig
 from autotrain.errors import AutotrainError
@@ -34,46 +38,35 @@ class _Stint:
 
     settings: Settings
     lead_steps: int
-    lead_s: float
+    begun: float
+    """When it began, by the clock."""
+
+    since: float | None = None
+    """When its lead was over."""
+
     steps: int = 0
     images: int = 0
-    seconds: float = 0.0
-
-    def take(self, images: int, seconds: float) -> None:
-        """Take a step into account."""
-        if self.lead_steps > 0 or self.lead_s > 0:
-            self.lead_steps -= 1
-            self.lead_s -= seconds
-            return
-        self.steps += 1
-        self.images += images
-        self.seconds += seconds
-
-    @property
-    def over(self) -> bool:
-        """Whether it has lasted long enough."""
-        return self.seconds >= STINT_S and self.steps >= LEAST_STEPS
-
-    @property
-    def rate(self) -> float:
-        """Images/s."""
-        return self.images / self.seconds
+    rate: float = 0.0
+    """Images/s, once it is over."""
 
 
 class Adapter:
     """Tries neighbours of the loader's settings once it was asked to, from the end of an epoch on.
 
     Every step of it is a step of the training, with the images that it would have had in any case. The present
-    settings are tried first and last, so that a machine that recovers meanwhile is not taken for a gain.
+    settings are tried first and last, so that a machine that recovers meanwhile is not taken for a gain. A stint that
+    the end of an epoch interrupts begins again: loaders fill their stock meanwhile.
 
     Args:
         rig: what trains.
         machine: says what is possible.
+        clock: brings the time, in seconds.
     """
 
-    def __init__(self, rig: Rig, machine: Machine) -> None:
-        self._rig, self._machine = rig, machine
+    def __init__(self, rig: Rig, machine: Machine, *, clock: Callable[[], float] = perf_counter) -> None:
+        self._rig, self._machine, self._clock = rig, machine, clock
         self._asked = False
+        self._present = rig.settings
         self._stint: _Stint | None = None
         self._waiting: list[Settings] = []
         self._seen: list[_Stint] = []
@@ -87,32 +80,58 @@ class Adapter:
         """Note that training is slower than it should be."""
         self._asked = True
 
-    def begin(self, step: int) -> None:
-        """Begin to try others at this step, if that was asked for."""
-        if not self._asked or self.busy:
-            return
-        self._asked, self._seen = False, []
-        present = self._rig.settings
-        self._waiting = [*self._neighbours(present), present]
-        if len(self._waiting) > 1:
-            self._try(present, step)
+    def begin(self) -> None:
+        """Begin, at the end of an epoch, to try others if that was asked for."""
+        if self._stint is not None:
+            self._stint = self._fresh(self._stint.settings)
+        elif self._asked:
+            self._asked, self._seen, self._present = False, [], self._rig.settings
+            self._waiting = [*self._neighbours(), self._present]
+            if len(self._waiting) > 1:
+                self._stint = self._fresh(self._present)
 
-    def stepped(self, step: int, images: int, seconds: float) -> Adapted | None:
+    def stepped(self, step: int, images: int) -> Adapted | None:
         """Take a step into account, which was the one before ``step``; return what was decided after the last."""
-        if self._stint is None:
+        stint = self._stint
+        if stint is None:
             return None
-        self._stint.take(images, seconds)
-        if not self._stint.over:
+        if stint.since is None:
+            stint.lead_steps -= 1
+            if stint.lead_steps <= 0 and self._clock() - stint.begun >= LEAD_S:
+                stint.since = self._now()
             return None
-        self._seen.append(self._stint)
+        stint.steps += 1
+        stint.images += images
+        if stint.steps < LEAST_STEPS or self._clock() - stint.since < STINT_S:
+            return None
+        stint.rate = stint.images / (self._now() - stint.since)
+        self._seen.append(stint)
         while self._waiting:
             if self._try(self._waiting.pop(0), step):
                 return None
         return self._decide(step)
 
-    def _neighbours(self, present: Settings) -> Iterator[Settings]:
+    def retreat(self, step: int) -> bool:
+        """Go back to the settings before at this step, whose batch could not be had; return whether that may help."""
+        if not self.busy or self._rig.settings == self._present:
+            return False
+        log.info("gives up to load with %s", self._rig.settings.changes(self._present))
+        self._stint, self._waiting = None, []
+        self._rig.reload(self._present, start=step)
+        return True
+
+    def _now(self) -> float:
+        """Return the time when all steps so far are done."""
+        if self._rig.device.type == "cuda":
+            torch.cuda.synchronize(self._rig.device)
+        return self._clock()
+
+    def _fresh(self, settings: Settings) -> _Stint:
+        return _Stint(settings=settings, lead_steps=2 * self._rig.input.stock, begun=self._clock())
+
+    def _neighbours(self) -> Iterator[Settings]:
         """Yield what lies next to the present settings, one setting moved at a time."""
-        workload = self._rig.workload
+        workload, present = self._rig.workload, self._present
         for name in TRIED:
             values = sorted(knob(name).choices(workload, self._machine).allowed)
             own = getattr(present, name)
@@ -124,20 +143,19 @@ class Adapter:
 
     def _try(self, settings: Settings, step: int) -> bool:
         """Go on with settings; return whether that is possible."""
-        present = self._rig.settings
         try:
-            if settings != present:
-                self._rig.reload(settings, start=step)
+            if settings != self._rig.settings:
+                self._rig.reload(settings, start=step, hang_s=0.0 if settings == self._present else HANG_S)
         except (AutotrainError, OSError, RuntimeError) as problem:
-            log.info("cannot load with %s: %s", settings.changes(present), problem)
-            self._rig.reload(present, start=step)
+            log.info("cannot load with %s: %s", settings.changes(self._present), problem)
+            self._rig.reload(self._present, start=step)
             return False
-        self._stint = _Stint(settings=settings, lead_steps=2 * self._rig.input.stock, lead_s=LEAD_S)
+        self._stint = self._fresh(settings)
         return True
 
     def _decide(self, step: int) -> Adapted:
         """Take the fastest, or stay."""
-        present = self._seen[0].settings
+        present = self._present
         before = max(entry.rate for entry in self._seen if entry.settings == present)
         fastest = max(self._seen, key=lambda entry: entry.rate)
         self._stint = None

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from autotrain.cache.lock import alone
+from autotrain.data.samples import first_line
 from autotrain.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class CheckpointFolder:
         self.keep = keep
         self._lock: int | None = None
         self._writer: threading.Thread | None = None
-        self._problem: BaseException | None = None
+        self._problem: CheckpointError | None = None
 
     def claim(self) -> None:
         """Make the folder, and keep other trainings from writing to it until ``close`` or the end of the process.
@@ -105,7 +106,11 @@ class CheckpointFolder:
             CheckpointError: the one before could not be written.
         """
         self.wait()
-        copied = _copied({"format": FORMAT, "schema": SCHEMA, "step": step, **contents})
+        try:
+            copied = _copied({"format": FORMAT, "schema": SCHEMA, "step": step, **contents})
+        except (MemoryError, RuntimeError) as problem:
+            self._problem = CheckpointError(f"{self.path}: the checkpoint cannot be copied: {first_line(problem)}")
+            return
         self._writer = threading.Thread(
             target=self._write_quietly, args=(copied, step, best), name="autotrain-checkpoint", daemon=False
         )
@@ -163,8 +168,10 @@ class CheckpointFolder:
     def _write_quietly(self, contents: dict[str, Any], step: int, best: bool) -> None:
         try:
             self._write(contents, step, best)
-        except BaseException as problem:
+        except CheckpointError as problem:
             self._problem = problem
+        except Exception as problem:
+            self._problem = CheckpointError(f"{self.path}: the checkpoint cannot be written: {first_line(problem)}")
 
     def _write(self, contents: dict[str, Any], step: int, best: bool) -> None:
         try:
@@ -187,7 +194,10 @@ class CheckpointFolder:
         except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as problem:
             reason = _refusal(problem) or str(problem).strip()
             raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {reason}") from problem
-        self._tidy(kept)
+        try:
+            self._tidy(kept)
+        except (OSError, CheckpointError) as problem:
+            log.warning("%s: what is older cannot be removed: %s", self.path, first_line(problem))
 
     def _link(self, file: Path, name: Path) -> None:
         """Give a file a second name; where the file system knows none, a copy."""

@@ -15,6 +15,7 @@ from torch import nn
 from autotrain.data.batch import HostBatch
 from autotrain.engine.held_out import HeldOut
 from autotrain.engine.rig import Rig
+from autotrain.errors import CandidateError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +51,23 @@ def evaluate(
     model.eval()
     started = perf_counter()
     try:
-        with torch.no_grad(), closing(held_out.batches()) as batches:
-            score = _score(rig, batches, model, metrics)
+        score = _scored(rig, held_out, model, metrics)
     finally:
         for module, mode in modes:
             module.training = mode
     held_out.took(perf_counter() - started)
     return score
+
+
+def _scored(rig: Rig, held_out: HeldOut, model: nn.Module, metrics: Mapping[str, Any]) -> Score:
+    """Evaluate; once more from the beginning where workers failed that were only tried."""
+    while True:
+        try:
+            with torch.no_grad(), closing(held_out.batches()) as batches:
+                return _score(rig, batches, model, metrics)
+        except CandidateError:
+            if not held_out.failed():
+                raise
 
 
 def _score(rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Mapping[str, Any]) -> Score:

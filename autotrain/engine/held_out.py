@@ -27,8 +27,8 @@ LIMIT_BYTES, LIMIT_SHARE = 1 << 30, 0.1
 class HeldOut:
     """The validation set of a rig, as its evaluations load it: in order, finished, without augmentation.
 
-    Images that are the same every time stay in memory as they are, in bytes, where they are few enough; the others are
-    loaded by as many workers as proved to be fastest.
+    Images that are the same every time stay in memory as the loader gave them, where they are few enough; the others
+    are loaded by as many workers as proved to be fastest.
     """
 
     def __init__(self, rig: Rig, machine: Machine | None = None) -> None:
@@ -71,6 +71,10 @@ class HeldOut:
         """Note how long an evaluation took."""
         if not self.kept:
             self._staffing.took(seconds)
+
+    def failed(self) -> bool:
+        """Note that an evaluation could not be loaded; return whether it may be tried with other workers."""
+        return self._staffing.failed()
 
     def _options(self) -> LoaderOptions:
         """Return how they are loaded: as the training set is, but by this process's Pillow, for every file."""

@@ -120,6 +120,10 @@ class Keeper:
         self._last_step: int | None = None
         self.best: float | None = None
         self._kept_best: float | None = None
+        self._writing_best: float | None = None
+        self._writing = False
+        self.unsaved: str | None = None
+        """Why the last checkpoint could not be written."""
 
     def begin(self, step: int, elapsed_s: float, best: float | None) -> None:
         """Note where the training begins or goes on."""
@@ -151,16 +155,19 @@ class Keeper:
         whole = {**self._facts, **contents, "elapsed_s": elapsed_s, "best": self.best}
         self._folder.save(whole, step=step, best=best)
         self._last_s, self._last_step = elapsed_s, step
+        self._writing, self._writing_best = True, self.best if best else self._kept_best
 
     def settle(self) -> str | None:
         """Wait until the last checkpoint is written; return why it could not be, None where all is well."""
+        if not self._writing:
+            return None
+        self._writing, self.unsaved = False, None
         try:
             self._folder.wait()
+            self._kept_best = self._writing_best
         except CheckpointError as problem:
-            self._last_step, self.best = None, self._kept_best
-            return str(problem)
-        self._kept_best = self.best
-        return None
+            self._last_step, self.best, self.unsaved = None, self._kept_best, str(problem)
+        return self.unsaved
 
     def saved_last(self, step: int) -> bool:
         """Tell whether the last checkpoint is that of this step."""

@@ -168,7 +168,6 @@ class _Run:
             self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
         self.epoch = self._tally()
         self.resumed: Resumed | None = None
-        self.unsaved: str | None = None
         if keeper is not None:
             keeper.begin(0, 0.0, None)
 
@@ -228,7 +227,7 @@ class _Run:
             interrupted=interrupted,
             signal=self.signals.number if interrupted else None,
             ema=None if self.ema is None else self.ema.module,
-            unsaved=self.unsaved,
+            unsaved=None if self.keeper is None else self.keeper.unsaved,
         )
 
     @property
@@ -256,7 +255,7 @@ class _Run:
 
     def _step(self) -> tuple[torch.Tensor, int, float]:
         rig, started = self.rig, perf_counter()
-        batch = rig.input.next()
+        batch = self._next()
         wait_s = perf_counter() - started
         factor = self.course.factor(self.step, self.elapsed_s)
         for group, base in zip(rig.optimizer.param_groups, self.base_lrs, strict=True):
@@ -270,13 +269,21 @@ class _Run:
             self.ema.update_parameters(rig.step.model)
         self.step += 1
         self.whole = True
-        seconds = perf_counter() - started
-        self.course.stepped(seconds)
+        self.course.stepped(perf_counter() - started)
         if self.adapter is not None:
-            adapted = self.adapter.stepped(self.step, batch.count, seconds)
+            adapted = self.adapter.stepped(self.step, batch.count)
             if adapted is not None:
                 self.observer(adapted)
         return loss, batch.count, wait_s
+
+    def _next(self) -> HostBatch:
+        """Return the next batch, from the loader of before where one that is only tried fails."""
+        try:
+            return self.rig.input.next()
+        except CandidateError:
+            if self.adapter is None or not self.adapter.retreat(self.step):
+                raise
+        return self.rig.input.next()
 
     def _train(self, batch: HostBatch) -> torch.Tensor:
         """Train on a batch, in halves where it does not fit into memory."""
@@ -358,11 +365,12 @@ class _Run:
         self.observer(EpochDone(record=record))
         self.epoch = self._tally()
         if self.keeper is not None:
+            self._settle()  # what could not be written is not the best so far
             best = self.keeper.is_best(record)
             if best or self.keeper.due(self.step, self.elapsed_s):
                 self._keep(best=best)
         if self.adapter is not None:
-            self.adapter.begin(self.step)
+            self.adapter.begin()
         self.course.paused(perf_counter() - started)
 
     def _evaluate(self) -> Score:
@@ -371,10 +379,7 @@ class _Run:
 
     def _keep(self, *, best: bool) -> None:
         assert self.keeper is not None
-        score = self.keeper.best
         self._settle()
-        if best:
-            self.keeper.best = score
         contents = {
             **live_state(self.rig),
             "history": [record.as_dict() for record in self.history],
@@ -399,5 +404,3 @@ class _Run:
         problem = self.keeper.settle()
         if problem is not None:
             self.observer(CheckpointFailed(reason=problem))
-        if problem is not None or self.keeper.saved_last(self.step):
-            self.unsaved = problem

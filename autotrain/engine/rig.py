@@ -113,10 +113,10 @@ class InputSide:
             self._close_cache()
             raise
 
-    def restart(self, settings: Settings, *, start: int, stop: int | None) -> None:
+    def restart(self, settings: Settings, *, start: int, stop: int | None, hang_s: float) -> None:
         """Go on at a step with a loader under other settings that concern nothing but the loader."""
         self.loader.close()
-        self.options = loader_options(settings, hang_s=self.options.hang_s)
+        self.options = loader_options(settings, hang_s=hang_s)
         self.loader = Loader(self._reader, self._stream, self.options, start=start, stop=stop)
 
     @property
@@ -213,9 +213,12 @@ class Rig:
             self._input = InputSide(self.workload, self.settings, start=start, stop=stop, hang_s=hang_s)
         return self._input
 
-    def reload(self, settings: Settings, *, start: int) -> None:
-        """Go on at a step with a loader under other settings; those may differ in workers and prefetch only."""
-        self.input.restart(settings, start=start, stop=self._range[1])
+    def reload(self, settings: Settings, *, start: int, hang_s: float = 0.0) -> None:
+        """Go on at a step with a loader under other settings; those may differ in workers and prefetch only.
+
+        A worker that gives nothing for ``hang_s`` seconds is then taken to hang; 0 waits for ever.
+        """
+        self.input.restart(settings, start=start, stop=self._range[1], hang_s=hang_s)
         self.settings = settings
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from autotrain.engine.rig import Rig
 from autotrain.hardware.machine import Machine
-from autotrain.knobs.registry import illegal
+from autotrain.knobs.registry import illegal, knob
 from autotrain.world import world
 
 WORTH_S = 1.0
@@ -28,6 +28,7 @@ class Staffing:
     """
 
     def __init__(self, present: int, others: Iterable[int] = ()) -> None:
+        self._present = present
         self._waiting = deque([present, *(count for count in dict.fromkeys(others) if count != present), present])
         self._seconds: dict[int, float] = {}
 
@@ -46,10 +47,26 @@ class Staffing:
         if first and seconds < WORTH_S:
             self._waiting.clear()
 
+    def failed(self) -> bool:
+        """Note that an evaluation with that many could not be done; return whether another number is left."""
+        count = self.workers
+        if count == self._present:
+            return False
+        self._waiting = deque(other for other in self._waiting if other != count)
+        self._seconds.pop(count, None)
+        return True
+
 
 def staffing(rig: Rig, machine: Machine) -> Staffing:
-    """Return what may be tried for a rig: no worker, and as many as there are usable cores."""
-    settings = rig.settings
-    counts = (0, world().cpu_budget(machine.cpu.usable))
-    possible = [count for count in counts if illegal(replace(settings, workers=count), rig.workload, machine) is None]
-    return Staffing(settings.workers, possible)
+    """Return what may be tried for a rig: as many workers as there are usable cores.
+
+    Nothing else than what training has where that has none, which may have a reason; nor where training goes by
+    wall-clock, whose end is planned with the time of the last evaluation.
+    """
+    settings, workload = rig.settings, rig.workload
+    if not settings.workers or workload.span.seconds is not None:
+        return Staffing(settings.workers)
+    cores = world().cpu_budget(machine.cpu.usable)
+    offered = cores in knob("workers").choices(workload, machine).allowed
+    possible = offered and illegal(replace(settings, workers=cores), workload, machine) is None
+    return Staffing(settings.workers, (cores,) if possible else ())

@@ -27,7 +27,7 @@ from autotrain.report import story
 from autotrain.report.lines import Line, heading, item, labelled, show
 from autotrain.report.plot import area
 from autotrain.report.status import StatusLine
-from autotrain.report.trouble import trouble_words
+from autotrain.report.trouble import log_trouble, trouble_words
 from autotrain.report.words import bar, many, plain, time_words
 from autotrain.search.events import (
     Diagnosed,
@@ -43,6 +43,9 @@ from autotrain.search.events import (
 )
 from autotrain.search.recorder import describe
 from autotrain.settings import Settings
+
+LEAST_SEEN_S = 2.0
+"""Seconds of training after which the time that is left can be told."""
 
 HEARTBEAT_S = 60.0
 """Without a terminal, a sign of life is written this often during a long epoch."""
@@ -206,10 +209,13 @@ class FitNarrator(Narrator):
         self._started: FitStarted | None = None
         self._epochs = 0
         self._told_s = self.since
+        self._first: tuple[float, float] | None = None
+        """When a step was told first, and how much was done by then."""
 
     def __call__(self, event: FitEvent) -> None:
-        """Tell one event."""
+        """Tell one event; trouble even where quiet."""
         if self.quiet:
+            log_trouble(event)
             return
         match event:
             case FitStarted():
@@ -233,16 +239,29 @@ class FitNarrator(Narrator):
                 self.tell(_fit_ended(event, self._epochs))
 
     def _on_step(self, event: StepDone) -> None:
+        left_s = self._left_s(event.progress)
+        left = "" if left_s is None else f", {time_words(left_s)} left"
+        waiting = f", {event.wait_share:.0%} waiting" if event.wait_share >= 0.05 else ""
         words = (
-            f"epoch {event.epoch} {bar(event.progress, width=12)} {event.progress:4.0%}  loss {event.loss:.3f}  "
-            f"lr {event.lr:.2g}  {plain(event.images_per_s)} images/s"
+            f"epoch {event.epoch} {bar(event.progress, width=12)} {event.progress:4.0%}{left}  loss {event.loss:.3f}  "
+            f"{plain(event.images_per_s)} images/s{waiting}  lr {event.lr:.2g}"
         )
-        if event.wait_share >= 0.05:
-            words += f", {event.wait_share:.0%} waiting"
         self.status.show(words)
         if not self.status.visible and self.clock.now() - self._told_s >= HEARTBEAT_S:
             self._told_s = self.clock.now()
             self.tell(Line(lead="  ", text=words))
+
+    def _left_s(self, progress: float) -> float | None:
+        """Return the seconds that training still takes, from those since it was told of first; None for not known."""
+        if self._started is not None and self._started.total_s is not None:
+            return (1.0 - progress) * self._started.total_s
+        now = self.clock.now()
+        if self._first is None:
+            self._first = now, progress
+        since, done = self._first
+        if progress <= done or now - since < LEAST_SEEN_S:
+            return None
+        return (now - since) * (1.0 - progress) / (progress - done)
 
     def _total_epochs(self) -> int | None:
         """Return the number of epochs, the last of which may be a part; None where training goes by time."""

@@ -21,7 +21,7 @@ def trouble_words(event: Trouble) -> str:
             rates = f"{plain(event.images_per_s)} images/s, {plain(event.expected)} were expected"
             return f"step {event.step:,}: {rates}: {reasons}"
         case CheckpointFailed():
-            return f"{event.reason}; training goes on, and tries again when the next one is due"
+            return f"{event.reason}; training does not stop for that"
 
 
 def log_trouble(event: FitEvent) -> None:

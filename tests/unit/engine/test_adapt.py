@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import autotrain
+from autotrain.data.feed import HANG_S
 from autotrain.engine import adapt as module
 from autotrain.engine.adapt import Adapter
 from autotrain.engine.events import Adapted, FitEvent, SlowedDown
@@ -22,20 +23,31 @@ IMAGES = 32
 
 
 class Trained:
-    """Stands in for a rig: trains at so many images/s, by number of workers."""
+    """Stands in for a rig that trains at so many images/s, by number of workers, and for the time that it takes."""
+
+    device = torch.device("cpu")
 
     def __init__(self, settings: Settings, rates: dict[int, float]) -> None:
         self.settings, self.rates = settings, rates
         self.workload = SimpleNamespace()
         self.input = SimpleNamespace(stock=0)
         self.broken: int | None = None
-        self.reloads: list[tuple[int, int]] = []
+        self.reloads: list[tuple[int, float]] = []
+        self.seconds = 0.0
+        self.fresh = 0
+        """Steps since the loader began or had time to fill its stock."""
 
-    def reload(self, settings: Settings, *, start: int) -> None:
+    def reload(self, settings: Settings, *, start: int, hang_s: float = 0.0) -> None:
         if settings.workers == self.broken:
             raise CandidateError("/dev/shm is full")
         self.settings = settings
-        self.reloads.append((settings.workers, start))
+        self.reloads.append((settings.workers, hang_s))
+        self.fresh = 0
+
+    def step(self) -> None:
+        self.fresh += 1
+        free = self.fresh <= self.input.stock
+        self.seconds += 1e-6 if free else IMAGES / self.rates[self.settings.workers]
 
 
 @pytest.fixture
@@ -49,22 +61,27 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Trained, Adapte
 
     def make(workers: int, rates: dict[int, float]) -> tuple[Trained, Adapter]:
         rig: Any = Trained(Settings(workers=workers), rates)
-        return rig, Adapter(rig, SimpleNamespace())  # type: ignore[arg-type]
+        return rig, Adapter(rig, SimpleNamespace(), clock=lambda: rig.seconds)  # type: ignore[arg-type]
 
     return make
 
 
-def train(rig: Trained, adapter: Adapter, steps: int = 10_000) -> Adapted | None:
+def train(rig: Trained, adapter: Adapter, *, epoch: int = 10_000, steps: int = 10_000) -> Adapted | None:
+    """Train until something is decided; an epoch's end gives loaders the time to fill their stock."""
     for step in range(1, steps + 1):
-        decided = adapter.stepped(step, IMAGES, IMAGES / rig.rates[rig.settings.workers])
+        rig.step()
+        decided = adapter.stepped(step, IMAGES)
         if decided is not None:
             return decided
+        if step % epoch == 0:
+            rig.fresh = 0
+            adapter.begin()
     return None
 
 
 def test_it_does_nothing_unless_it_was_asked(make: Any) -> None:
     rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 200.0})
-    adapter.begin(0)
+    adapter.begin()
     assert not adapter.busy
     assert train(rig, adapter) is None
     assert rig.reloads == []
@@ -74,23 +91,22 @@ def test_the_faster_neighbour_is_taken(make: Any) -> None:
     rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 200.0})
     adapter.ask()
     assert not adapter.busy
-    adapter.begin(0)
+    adapter.begin()
     assert adapter.busy
     decided = train(rig, adapter)
     assert decided is not None
     assert (decided.changes, decided.tried) == ({"workers": 2}, 2)
     assert (decided.before, decided.images_per_s) == (pytest.approx(100.0), pytest.approx(200.0))
-    assert [workers for workers, _ in rig.reloads] == [0, 2, 1, 2]
-    assert rig.reloads[-1][1] == decided.step
+    assert rig.reloads == [(0, HANG_S), (2, HANG_S), (1, 0.0), (2, 0.0)], "what is only tried may not hang for ever"
     assert not adapter.busy
-    adapter.begin(decided.step)
+    adapter.begin()
     assert not adapter.busy
 
 
 def test_a_little_faster_is_not_enough(make: Any) -> None:
     rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 104.0})
     adapter.ask()
-    adapter.begin(0)
+    adapter.begin()
     decided = train(rig, adapter)
     assert decided is not None
     assert (decided.changes, decided.images_per_s) == ({}, decided.before)
@@ -100,13 +116,11 @@ def test_a_little_faster_is_not_enough(make: Any) -> None:
 def test_a_machine_that_recovers_is_no_gain(make: Any) -> None:
     rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 200.0})
     adapter.ask()
-    adapter.begin(0)
-    for step in range(1, 10_000):
-        if rig.settings.workers == 2:
-            rig.rates[1] = 195.0
-        decided = adapter.stepped(step, IMAGES, IMAGES / rig.rates[rig.settings.workers])
-        if decided is not None:
-            break
+    adapter.begin()
+    while rig.settings.workers != 2:
+        assert train(rig, adapter, steps=1) is None
+    rig.rates[1] = 195.0
+    decided = train(rig, adapter)
     assert decided is not None
     assert decided.changes == {}
     assert rig.settings.workers == 1
@@ -116,27 +130,50 @@ def test_what_cannot_be_started_is_left_out(make: Any) -> None:
     rig, adapter = make(1, {0: 120.0, 1: 100.0, 2: 200.0})
     rig.broken = 2
     adapter.ask()
-    adapter.begin(0)
+    adapter.begin()
     decided = train(rig, adapter)
     assert decided is not None
     assert (decided.changes, decided.tried) == ({"workers": 0}, 1)
 
 
-def test_the_first_moments_of_a_loader_do_not_count(make: Any) -> None:
+def test_who_fails_in_the_middle_gives_way_to_who_was_there_before(make: Any) -> None:
+    rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 200.0})
+    assert not adapter.retreat(1)
+    adapter.ask()
+    adapter.begin()
+    assert not adapter.retreat(1), "the present settings themselves failed"
+    while rig.settings.workers == 1:
+        train(rig, adapter, steps=1)
+    assert adapter.retreat(7)
+    assert (rig.settings.workers, adapter.busy) == (1, False)
+    assert train(rig, adapter) is None
+
+
+@pytest.mark.parametrize("epoch", [10_000, 45])
+def test_batches_that_lay_ready_do_not_count(make: Any, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Not those of a new loader, and not those that it made while an evaluation ran."""
+    monkeypatch.setattr(module, "LEAD_S", 0.0)
     rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 100.0})
     rig.input.stock = 8
     adapter.ask()
-    adapter.begin(0)
-    fresh, seen = 0, None
-    for step in range(1, 10_000):
-        fresh = 0 if rig.settings.workers != seen else fresh + 1
-        seen = rig.settings.workers
-        faster = 10.0 if seen == 2 and fresh < 2 * rig.input.stock else 1.0
-        decided = adapter.stepped(step, IMAGES, IMAGES / rig.rates[seen] / faster)
-        if decided is not None:
-            break
+    adapter.begin()
+    decided = train(rig, adapter, epoch=epoch)
     assert decided is not None
     assert decided.changes == {}
+    assert decided.before == pytest.approx(100.0, rel=0.02)
+
+
+def test_the_first_second_does_not_count(make: Any) -> None:
+    rig, adapter = make(1, {0: 50.0, 1: 100.0, 2: 100.0})
+    rig.input.stock = 0
+    adapter.ask()
+    adapter.begin()
+    begun = rig.seconds
+    rig.seconds += 0.9 * module.LEAD_S  # something was slow at first
+    decided = train(rig, adapter)
+    assert decided is not None
+    assert rig.seconds - begun > 4 * (module.LEAD_S + module.STINT_S)
+    assert decided.before == pytest.approx(100.0)
 
 
 @pytest.mark.usefixtures("one_thread", "own_draws")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 
 from autotrain.engine import staffing as module
 from autotrain.engine.loop import train
+from autotrain.engine.rig import Rig
 from autotrain.engine.staffing import Staffing
+from autotrain.hardware.machine import machine_facts
 from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
 from autotrain.task import Task
@@ -34,6 +37,31 @@ def test_the_first_has_a_second_chance() -> None:
     for seconds in (9.0, 3.0, 2.0):
         staffing.took(seconds)
     assert staffing.workers == 1
+
+
+def test_who_fails_is_not_tried_again() -> None:
+    staffing = Staffing(1, (4,))
+    assert not staffing.failed(), "what training has is all that is left"
+    staffing.took(5.0)
+    assert staffing.workers == 4
+    assert staffing.failed()
+    assert numbers(staffing, {1: 5.0}, 3) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("workers", "duration", "tried"), [(0, "2ep", [0]), (1, "2ep", [1, 2, 1]), (1, "10min", [1])])
+def test_nothing_is_tried_where_it_could_do_harm(
+    tiny_model: Callable[..., nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    duration: str,
+    tried: list[int],
+) -> None:
+    monkeypatch.setattr(module, "world", lambda: SimpleNamespace(cpu_budget=lambda usable: 2))
+    data = torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.arange(8) % 3
+    task = Task(model=tiny_model(), dataset=data, validation=data, batch_size=4, device="cpu", duration=duration)
+    with Rig(prepare_workload(task), Settings(workers=workers)) as rig:
+        found = module.staffing(rig, machine_facts())
+    assert numbers(found, {0: 5.0, 1: 5.0, 2: 5.0}, len(tried)) == tried
 
 
 def test_short_evaluations_are_left_as_they_are() -> None:
@@ -66,11 +94,11 @@ def test_the_scores_are_the_same_whoever_loads(
             device="cpu",
             duration="5ep",
         )
-        return [record.validation_loss for record in train(prepare_workload(task), Settings()).history]
+        return [record.validation_loss for record in train(prepare_workload(task), Settings(workers=1)).history]
 
     usual = scores(1e9)
-    assert counts == [0] * 5
+    assert counts == [1] * 5
     counts.clear()
+    monkeypatch.setattr(module, "world", lambda: SimpleNamespace(cpu_budget=lambda usable: 2))
     assert scores(0.0) == usual
-    assert counts[0] == counts[2] == 0
-    assert counts[1] > 0
+    assert counts[:3] == [1, 2, 1]

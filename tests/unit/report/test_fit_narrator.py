@@ -97,6 +97,27 @@ def test_steps_are_drawn_on_a_terminal():
         assert "12% waiting" in stream.getvalue()
 
 
+def test_the_time_left_follows_from_what_was_done_since_it_began():
+    stream, clock = io.StringIO(), Hand()
+    with FitNarrator(Console(file=stream, width=120, force_terminal=True), clock=clock) as narrator:
+        narrator(STARTED)
+        narrator(replace(STEP, progress=0.40))
+        clock.time = 1.0
+        narrator(replace(STEP, progress=0.41))
+        assert "left" not in stream.getvalue(), "it is too soon to tell"
+        clock.time = 60.0
+        narrator(replace(STEP, progress=0.50))
+        assert "50%, 5.0 min left  loss" in stream.getvalue()
+
+
+def test_by_time_what_is_left_is_known_at_once():
+    stream = io.StringIO()
+    with FitNarrator(Console(file=stream, width=120, force_terminal=True), clock=Hand()) as narrator:
+        narrator(replace(STARTED, total_steps=None, total_s=600.0))
+        narrator(replace(STEP, progress=0.25))
+        assert "25%, 7.5 min left" in stream.getvalue()
+
+
 def test_an_interrupted_training_says_so():
     text = narrated(STARTED, FitEnded(seconds=3.0, interrupted=True))
     assert "interrupted after 0 whole epochs in 3 s; the weights so far are kept" in text
