@@ -294,9 +294,8 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_training(
         result = fit(model, checkpoints=tmp_path / "run")
     assert equal(model, whole)
     assert "the checkpoint cannot be written: No space left on device" in str(result.unsaved)
-    assert (
-        caplog.text.count("No space left on device; training does not stop for that") == 5
-    )  # one per epoch, and a last try
+    told = caplog.text.count("No space left on device; training does not stop for that")
+    assert told == 5, "one per epoch, and a last try"
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]
 
 
