@@ -70,6 +70,7 @@ class FakeApi:
     calls: list[tuple[str, Any, dict[str, Any]]] = field(default_factory=list)
     verdict: Verdict = Verdict.INCONCLUSIVE
     interrupted: bool = False
+    unsaved: str | None = None
     raises: BaseException | None = None
 
     def probe(self, task: Any, **options: Any) -> Result:
@@ -96,7 +97,9 @@ class FakeApi:
             )
             tell(EpochDone(record=record))
         tell(FitEnded(seconds=2.0, interrupted=self.interrupted))
-        return Result(plan=Plan(settings=Settings()), model=task.model, interrupted=self.interrupted)
+        return Result(
+            plan=Plan(settings=Settings()), model=task.model, interrupted=self.interrupted, unsaved=self.unsaved
+        )
 
 
 @pytest.fixture

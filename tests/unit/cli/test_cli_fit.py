@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autotrain.engine.checkpoint import CheckpointFolder
 from autotrain.plan.evidence import Evidence, Verdict
 from autotrain.plan.plan import Plan
 from autotrain.settings import Settings
@@ -37,10 +38,32 @@ def test_checkpoints_and_what_to_go_on_from_reach_the_training(api, target, plan
 
 
 def test_what_goes_on_is_not_probed_again(api, target, autotrain):
-    Path("run").mkdir()
-    Path("run/step-000000007-0123456789abcdef.pt").write_bytes(b"")
+    folder = CheckpointFolder(Path("run"))
+    folder.claim()
+    folder.save({}, step=7)
+    folder.close()
     assert autotrain("fit", target, "--checkpoints", "run", "--resume", "auto").code == 0
     assert [(name, options["plan"]) for name, _, options in api.calls] == [("fit", None)]
+    api.calls.clear()
+    done = autotrain("fit", target, "--checkpoints", "run")
+    assert (done.code, api.calls) == (2, []), "it is said before anything is probed"
+    assert "there are checkpoints of a training. Go on with resume='auto'" in done.err
+
+
+def test_a_folder_of_damaged_checkpoints_is_refused_before_probing(api, target, autotrain):
+    Path("run").mkdir()
+    Path("run/step-000000007-0123456789abcdef.pt").write_bytes(b"")
+    done = autotrain("fit", target, "--checkpoints", "run", "--resume", "auto")
+    assert (done.code, api.calls) == (2, [])
+    assert "none of its 1 checkpoints can be read" in done.err
+
+
+def test_where_the_last_checkpoint_is_missing_the_weights_are_written_and_it_is_said(api, target, autotrain):
+    api.unsaved = "run: the checkpoint cannot be written: No space left on device"
+    done = autotrain("fit", target, "--checkpoints", "run")
+    assert done.code == 2
+    assert f"{api.unsaved}. The weights are in model.pt" in done.err
+    assert Path("model.pt").exists()
 
 
 def test_without_a_plan_it_is_probed_first(api, target, autotrain):
