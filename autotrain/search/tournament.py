@@ -93,8 +93,9 @@ class Tournament:
             until_s: seconds of the budget after which nothing new begins.
         """
         singles, others = self._compute_settings()
-        if singles or others:
-            self._tell(Stage(title="ceilings", steps=len(singles)))
+        if not (singles or others) or self._budget.spent_s > until_s:
+            return
+        self._tell(Stage(title="ceilings", steps=len(singles) or min(len(others), HEAT_SIZE - 1)))
         default = self._space.default
         for first in range(0, len(singles), MOST_ALONE - 1):
             if self._budget.spent_s > until_s:
