@@ -272,7 +272,7 @@ def test_photographs_are_probed_for_real(jpeg_folder, tiny_model, tmp_path, capf
     assert study.is_file()
     titles = [event.title for event in events if isinstance(event, Stage)]
     assert titles[0] == "the job as it is"
-    assert {"ways to load an image", "ceilings"} < set(titles)
+    assert "ways to load an image" in titles
     assert len([event for event in events if isinstance(event, Measured)]) == len(session.measurements)
     assert "".join(capfd.readouterr()) == ""
 

@@ -157,8 +157,13 @@ def test_ceilings_end_with_their_time(make: Any) -> None:
     assert len(field_of(made).alone) == 1
     late = make(precision=("bf16",))
     field_of(late).clock.time = 10.0
+    told: list[Any] = []
+    late._tell = told.append
     late.ceilings(until_s=5.0)
-    assert field_of(late).alone == []
+    assert (field_of(late).alone, told) == ([], []), "nor is a part announced that has nothing in it"
+    field_of(late).clock.time = 0.0
+    late.ceilings(until_s=5.0)
+    assert [stage.title for stage in told] == ["ceilings"]
 
 
 # -- whole steps --------------------------------------------------------------------------------------------------
