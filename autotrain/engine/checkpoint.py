@@ -192,7 +192,7 @@ class CheckpointFolder:
         except OSError as problem:
             raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {problem.strerror}") from problem
         except (pickle.PicklingError, TypeError, AttributeError, RuntimeError) as problem:
-            reason = _refusal(problem) or str(problem).strip()
+            reason = _refusal(problem) or first_line(problem)
             raise CheckpointError(f"{self.path}: the checkpoint cannot be written: {reason}") from problem
         try:
             self._tidy(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -45,8 +44,6 @@ from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate
 from autotrain.training import Training
 from autotrain.workload import Workload
-
-log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out of memory"
 

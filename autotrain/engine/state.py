@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autotrain.data.samples import first_line
 from autotrain.engine.lease import lay_out_state
 from autotrain.engine.rig import Rig
 from autotrain.errors import CheckpointError
@@ -61,9 +62,8 @@ def bring_back_average(average: torch.nn.Module, saved: dict[str, Any] | None, *
 
 
 def _misfit(where: str, problem: Exception) -> CheckpointError:
-    line = str(problem).strip().splitlines()[0]
     return CheckpointError(
-        f"{where}: does not fit this model or optimizer: {line}. Train what it was made with, or resume='never'"
+        f"{where}: does not fit this model or optimizer: {first_line(problem)}. Train what it was made with, or resume='never'"
     )
 
 

@@ -26,5 +26,5 @@ def trouble_words(event: Trouble) -> str:
 
 def log_trouble(event: FitEvent) -> None:
     """Observe a training that nobody watches: warn of what goes wrong."""
-    if isinstance(event, Halved | SlowedDown | CheckpointFailed):
+    if isinstance(event, Trouble):
         log.warning("%s", trouble_words(event))
