@@ -63,7 +63,8 @@ def bring_back_average(average: torch.nn.Module, saved: dict[str, Any] | None, *
 
 def _misfit(where: str, problem: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{where}: does not fit this model or optimizer: {first_line(problem)}. Train what it was made with, or resume='never'"
+        f"{where}: does not fit this model or optimizer: {first_line(problem)}. "
+        "Train what it was made with, or resume='never'"
     )
 
 
