@@ -29,6 +29,7 @@ from autotrain.engine.lease import (
     restore_kernel,
     restore_strides,
 )
+from autotrain.engine.micro_batches import split
 from autotrain.engine.restore import seed_everything, untouched
 from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
@@ -265,14 +266,19 @@ class Rig:
         """Copy a batch to the device."""
         return self.transfer.move(batch)
 
-    def train(self, batch: DeviceBatch) -> torch.Tensor:
+    def train(self, batch: DeviceBatch, *, parts: int = 1) -> torch.Tensor:
         """Finish a batch on the device and take one optimizer step with it; return the loss, still on the device.
+
+        Args:
+            batch: as ``move`` returned it.
+            parts: train on the first of so many parts of the batch, the rest is thrown away; 1 for all of it.
 
         Raises:
             CandidateError: memory ran out.
         """
         try:
-            loss = self.step(self.transfer.finish(batch))
+            content = self.transfer.finish(batch)
+            loss = self.step(content if parts == 1 else split(content, parts)[0][0])
             if self._compiled is not None:
                 self._compiled.rest()
             return loss

@@ -40,13 +40,13 @@ def needs_guard(settings: Settings, default: Settings) -> bool:
     return Effect.NUMERICS in effects(settings, default)
 
 
-def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: int) -> Guard:
+def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: int, parts: int = 1) -> Guard:
     """Train the same first ``steps`` batches with the candidate and with the default, and compare.
 
     Raises:
         CandidateError: a run failed.
     """
-    return Guardian(workload, default, steps=steps).judge(candidate)
+    return Guardian(workload, default, steps=steps, parts=parts).judge(candidate)
 
 
 class Guardian:
@@ -56,12 +56,15 @@ class Guardian:
         workload: what is trained.
         default: whose learning is right.
         steps: length of a run; the default is run three times for the first candidate.
+        parts: of the batches after the first, all runs train on the first of so many parts: of a slow model more is
+            learnt from several short steps than from few long ones.
     """
 
-    def __init__(self, workload: Workload, default: Settings, *, steps: int) -> None:
+    def __init__(self, workload: Workload, default: Settings, *, steps: int, parts: int = 1) -> None:
         self.workload = workload
         self.default = default
         self.steps = steps
+        self.parts = parts
         self._runs: dict[tuple[Key, int], _Reference] = {}
         self._firsts: dict[Key, tuple[FirstStep, HostBatch]] = {}
         self._noises: dict[tuple[Key, int], Noise] = {}
@@ -84,7 +87,7 @@ class Guardian:
             problem = _first_problem(first_checks(own, first, noise), shares)
             if problem is not None:
                 return _verdict(candidate, (own.loss,), (), problem, shares)
-            outcome = trial.others(self.steps)
+            outcome = trial.others(self.steps, parts=self.parts)
         runs = [self._run(reference, number).outcome for number in range(1 + OTHER_ORDERS)]
         problem = _first_problem(outcome_checks(outcome, runs, noise), shares)
         return _verdict(candidate, outcome.losses, tuple(run.losses for run in runs), problem, shares)
@@ -110,7 +113,7 @@ class Guardian:
                 held = self._run(settings, 0).held
             with _trial(workload, settings, self.steps) as trial:
                 first = trial.first_step()
-                outcome = trial.others(self.steps, held=held)
+                outcome = trial.others(self.steps, parts=self.parts, held=held)
             self._runs[place] = _Reference(outcome=outcome, held=trial.held_batch)
             if not number:
                 assert trial.first_batch is not None

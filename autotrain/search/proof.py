@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,8 +34,14 @@ OVERHEAD = 1.15
 SLOWER = 1.5
 """Factor by which a duel may take longer than it was expected to, for instance because other programs run."""
 
-GUARD_SHARE = 0.1
-"""Part of the budget that the guard may take, about."""
+GUARD_SHARE, GUARD_RUNS = 0.1, 4
+"""Part of the budget that the steps of the guard's runs may take, about, and how many of them there are."""
+
+LEAST_GUARD_STEPS, MOST_GUARD_STEPS = 6, 24
+"""Steps of each."""
+
+LEAST_PART = 8
+"""Images at least of the part of a batch that a guard's step trains on where whole batches take too long."""
 
 
 class Proof:
@@ -77,12 +84,12 @@ class Proof:
     def _passes_guard(self, finalist: Settings) -> bool:
         if not needs_guard(finalist, self._default):
             return True
-        steps = max(6, min(24, int(GUARD_SHARE * self._budget.total_s / (4 * step_s(self._session, self._default)))))
+        steps, parts = self._guard_length(finalist)
         self._tell(Stage(title="numerics guard", steps=steps))
         sides = (finalist, self._default)
         limit_s = 40 * steps * max(step_s(self._session, side) for side in sides)
         try:
-            result: Guard = self._recorder.run(guard, *sides, settings=sides, limit_s=limit_s, steps=steps)
+            result: Guard = self._recorder.run(guard, *sides, settings=sides, limit_s=limit_s, steps=steps, parts=parts)
         except CandidateError as problem:
             self._recorder.failed(finalist, str(problem))
             return False
@@ -92,6 +99,15 @@ class Proof:
         else:
             self._tell(Noted(words="passed"))
         return result.problem is None
+
+    def _guard_length(self, finalist: Settings) -> tuple[int, int]:
+        """Return the steps of the guard's runs, and of how many parts of a batch they train on one."""
+        workload = self._recorder.workload
+        affordable = GUARD_SHARE * self._budget.total_s / (GUARD_RUNS * step_s(self._session, self._default))
+        steps = max(LEAST_GUARD_STEPS, min(MOST_GUARD_STEPS, int(affordable)))
+        whole = workload.task.step is not None or finalist.compile != Settings().compile
+        most = 1 if whole else max(1, workload.batch_size // LEAST_PART)
+        return steps, min(most, math.ceil(steps / affordable))
 
     def _wins(self, finalist: Settings) -> bool:
         options = self._duel_options(finalist)

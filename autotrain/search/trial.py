@@ -121,11 +121,17 @@ class Trial:
             calibration=calibration,
         )
 
-    def others(self, steps: int, *, held: HostBatch | None = None) -> Outcome:
-        """Train on until there were ``steps`` steps; then evaluate on one more batch if the loss is still a number."""
+    def others(self, steps: int, *, parts: int = 1, held: HostBatch | None = None) -> Outcome:
+        """Train on until there were ``steps`` steps; then evaluate on one more batch if the loss is still a number.
+
+        Args:
+            steps: all of them, the first one counted.
+            parts: train on the first of so many parts of each batch.
+            held: what to evaluate on; the stream's next batch where None.
+        """
         skips = 0
         for _ in range(steps - len(self._losses)):
-            loss, skipped = self._train(self.rig.move(next_batch(self.rig)))
+            loss, skipped = self._train(self.rig.move(next_batch(self.rig)), parts)
             self._losses.append(loss)
             skips += skipped
         losses = tuple(torch.stack([loss.float() for loss in self._losses]).tolist())
@@ -143,10 +149,10 @@ class Trial:
             evaluation=evaluation,
         )
 
-    def _train(self, batch: Any) -> tuple[torch.Tensor, bool]:
+    def _train(self, batch: Any, parts: int = 1) -> tuple[torch.Tensor, bool]:
         scaler = self.rig.step.scaler
         before = 0.0 if scaler is None else scaler.get_scale()
-        loss = self.rig.train(batch)
+        loss = self.rig.train(batch, parts=parts)
         return loss, scaler is not None and scaler.get_scale() < before
 
     @contextmanager

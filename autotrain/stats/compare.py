@@ -19,10 +19,10 @@ LEAST_GAIN = 0.01
 Seconds = tuple[Sequence[float], Sequence[float]]
 """Durations of the turns of two sides."""
 
-BATCH, FEWEST_BATCHES = 4, 8
+BATCH, FEWEST_BATCHES = 6, 6
 """Neighbouring pairs that are taken together to see how alike neighbours are, and how many such that takes."""
 
-FEWEST_FOR_CORRELATION, MOST_CORRELATED = 8, 0.8
+FEWEST_FOR_CORRELATION, MOST_CORRELATED = 10, 0.8
 """Pairs from which on their correlation is looked at, and how much of it is believed."""
 
 
@@ -150,22 +150,25 @@ def _ratio(logs: Array, confidence: float) -> Estimate:
 def _deviation(logs: Array, confidence: float) -> float:
     """Return the standard deviation, times what the mean's error grows by where neighbours are alike.
 
-    From 32 pairs on that is what the means of batches of four neighbours say, with their fewer degrees of freedom
-    (batch means: Law, Simulation Modeling and Analysis, chapter 9). With fewer pairs it is ``sqrt((1 + r) / (1 - r))``
-    for a first-order autoregressive series with correlation r at lag 1; a negative r is taken as none.
+    That is ``sqrt((1 + r) / (1 - r))`` for a first-order autoregressive series with correlation r at lag 1; a negative r
+    is taken as none. What a short series shows of r is too low by about ``(1 + 3 r) / n`` (Kendall, Note on bias in the
+    estimation of autocorrelation, Biometrika 41, 1954), which is put back. From 36 pairs on it is at least what the
+    means of batches of six neighbours say, with their fewer degrees of freedom (batch means: Law, Simulation Modeling
+    and Analysis, chapter 9): likeness that lasts longer than one step shows there.
     """
     deviation, n = float(logs.std(ddof=1)), len(logs)
     if n < FEWEST_FOR_CORRELATION or deviation == 0:
         return deviation
-    batches = n // BATCH
-    if batches >= FEWEST_BATCHES:
-        means = logs[: batches * BATCH].reshape(batches, BATCH).mean(axis=1)
-        grown = float(means.std(ddof=1)) * math.sqrt(BATCH)
-        return max(deviation, grown * _quantile(batches, confidence) / _quantile(n, confidence))
     centred = logs - logs.mean()
-    r = float(centred[1:] @ centred[:-1] / (centred @ centred))
-    r = min(max(r, 0.0), MOST_CORRELATED)
-    return deviation * math.sqrt((1 + r) / (1 - r))
+    shown = float(centred[1:] @ centred[:-1] / (centred @ centred))
+    r = min(max((n * shown + 1) / (n - 3), 0.0), MOST_CORRELATED)
+    grown = deviation * math.sqrt((1 + r) / (1 - r))
+    batches = n // BATCH
+    if batches < FEWEST_BATCHES:
+        return grown
+    means = logs[: batches * BATCH].reshape(batches, BATCH).mean(axis=1)
+    together = float(means.std(ddof=1)) * math.sqrt(BATCH)
+    return max(grown, together) * _quantile(batches, confidence) / _quantile(n, confidence)
 
 
 def _quantile(n: int, confidence: float) -> float:

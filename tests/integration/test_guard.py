@@ -153,8 +153,12 @@ def work(model: nn.Module, **options: Any) -> Workload:
     return prepare_workload(Task(model=model, dataset=(images, labels), **given))
 
 
-def judged(workload: Workload, candidate: Settings = OTHER_LAYOUT) -> Guard:
-    return guard(workload, candidate, Settings(), steps=STEPS)
+def judged(workload: Workload, candidate: Settings = OTHER_LAYOUT, *, parts: int = 1) -> Guard:
+    return guard(workload, candidate, Settings(), steps=STEPS, parts=parts)
+
+
+on_a_part_too = pytest.mark.parametrize("parts", [1, 2])
+"""What shows after the first step, and what is healthy, does so too where the later steps take part of a batch."""
 
 
 # Scale of the gradients
@@ -252,9 +256,10 @@ def test_a_layer_that_gives_no_number_in_low_precision():
     assert "the loss is nan at step 1" in judged(work(network(spot=Fragile())), BF16).problem
 
 
-def test_no_number_after_some_steps(planted):
+@on_a_part_too
+def test_no_number_after_some_steps(parts, planted):
     fault = Spot(lambda values: values * math.nan if planted.batches > 3 else values)
-    assert "the loss is nan at step 4" in judged(work(network(spot=fault))).problem
+    assert "the loss is nan at step 4" in judged(work(network(spot=fault)), parts=parts).problem
 
 
 def test_a_gradient_that_is_no_number_where_the_loss_is_one(planted):
@@ -301,39 +306,43 @@ def test_statistics_that_are_kept_wrongly(momentum, words, planted):
     assert words in result.problem
 
 
-def test_statistics_that_go_stale_after_the_first_step(planted):
+@on_a_part_too
+def test_statistics_that_go_stale_after_the_first_step(parts, planted):
     norm = OddStatistics(16, 0.0, after=1)
-    problem = judged(work(network(norm=norm))).problem
+    problem = judged(work(network(norm=norm)), parts=parts).problem
     assert "running_" in problem
     assert "is not updated after the first step" in problem
 
 
-def test_an_evaluation_that_is_broken(planted):
+@on_a_part_too
+def test_an_evaluation_that_is_broken(parts, planted):
     class Careless(nn.Module):
         def forward(self, values: torch.Tensor) -> torch.Tensor:
             return values if self.training or not Fault.active else values * 50 + 20
 
-    problem = judged(work(network(spot=Careless()))).problem
+    problem = judged(work(network(spot=Careless())), parts=parts).problem
     assert "the loss in evaluation mode is" in problem
 
 
 # Parameters that stay
 
 
+@on_a_part_too
 @pytest.mark.parametrize(("since", "when"), [(1, "in the first step"), (2, "from step 2 to 6")])
-def test_parameters_that_are_left_out(since, when, planted):
+def test_parameters_that_are_left_out(since, when, parts, planted):
     made = type("Left", (Forgetful,), {"since": since})
-    problem = judged(work(network(), optimizer=partial(made, lr=0.05))).problem
+    problem = judged(work(network(), optimizer=partial(made, lr=0.05)), parts=parts).problem
     assert f"3.weight does not move {when}, where the default moves it" in problem
 
 
 # What is healthy
 
 
+@on_a_part_too
 @pytest.mark.parametrize("candidate", [OTHER_LAYOUT, BF16, Settings(precision="bf16", memory_format="channels_last")])
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW, partial(torch.optim.AdamW, lr=1e-3, fused=True)])
-def test_what_is_healthy_passes(candidate, optimizer):
-    result = judged(work(network(), optimizer=optimizer), candidate)
+def test_what_is_healthy_passes(candidate, optimizer, parts):
+    result = judged(work(network(), optimizer=optimizer), candidate, parts=parts)
     assert result.problem is None
     assert max(share for _, share in result.shares) < 0.7
 
@@ -388,6 +397,20 @@ def test_runs_of_the_default_are_shared_between_candidates(monkeypatch):
     before = len(runs)
     assert guardian.judge(Settings(memory_format="channels_last", workers=0, prefetch=3)).problem is None
     assert runs[before:] == [Settings(memory_format="channels_last", prefetch=3)]
+
+
+def test_of_a_slow_model_the_later_steps_take_a_part_of_each_batch():
+    seen: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(len(values))
+            return values
+
+    judged(work(network(spot=Counting())), parts=2)
+    assert seen.count(8) == 4 * (STEPS - 1)
+    assert seen.count(16) == len(seen) - seen.count(8)
 
 
 def test_a_verdict_crosses_to_another_process():

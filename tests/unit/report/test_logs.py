@@ -89,6 +89,25 @@ def test_a_new_training_begins_a_new_log(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 1
 
 
+def test_tensorboard_shows_curves_over_the_steps_and_goes_on_where_a_training_does(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = tmp_path / "runs"
+    with logging_to([path]) as observe:
+        for number in (1, 2, 3):
+            observe(epoch(number))
+        observe(FitEnded(seconds=4.0, interrupted=False))
+    with logging_to([path]) as observe:
+        observe(Resumed(step=10, path=tmp_path / "checkpoint.pt"))
+        observe(epoch(4))
+    board = EventAccumulator(str(path))
+    board.Reload()
+    curves = {name: [(point.step, point.value) for point in board.Scalars(name)] for name in board.Tags()["scalars"]}
+    assert curves["loss"] == [(5, 1.0), (10, 0.5), (20, 0.25)]
+    assert [step for step, _ in curves["f1"]] == [5, 10, 20]
+    assert not {"step", "epoch"} & set(curves)
+
+
 def test_without_tensorboard_a_folder_is_refused_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with (
