@@ -150,9 +150,9 @@ def _ratio(logs: Array, confidence: float) -> Estimate:
 def _deviation(logs: Array, confidence: float) -> float:
     """Return the standard deviation, times what the mean's error grows by where neighbours are alike.
 
-    That is ``sqrt((1 + r) / (1 - r))`` for a first-order autoregressive series with correlation r at lag 1; a negative r
-    is taken as none. What a short series shows of r is too low by about ``(1 + 3 r) / n`` (Kendall, Note on bias in the
-    estimation of autocorrelation, Biometrika 41, 1954), which is put back. From 36 pairs on it is at least what the
+    That is ``sqrt((1 + r) / (1 - r))`` for a first-order autoregressive series with correlation r at lag 1; a negative
+    r is taken as none. What a short series shows of r is too low by about ``(1 + 3 r) / n`` (Kendall, Note on bias in
+    the estimation of autocorrelation, Biometrika 41, 1954), which is put back. From 36 pairs on it is at least what the
     means of batches of six neighbours say, with their fewer degrees of freedom (batch means: Law, Simulation Modeling
     and Analysis, chapter 9): likeness that lasts longer than one step shows there.
     """
