@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -194,7 +194,9 @@ def compared(job: Job, folder: Path, found: Mapping[str, Found], *, quick: bool)
     result.rates = {name: column(rows, place) for place, name in enumerate(names)}
     result.over = {name: ratio(rows, names.index(name), names.index(OURS)).ratio for name in found}
     if not quick:
-        result.runs = {name: ChosenScript(job, folder, entry.choice).epochs(2) for name, entry in found.items()}
+        for name, entry in found.items():
+            with closing(ChosenScript(job, folder, entry.choice)) as script:
+                result.runs[name] = script.epochs(2)
         result.runs[OURS] = own_epochs(task, probed.plan)
     return result
 
