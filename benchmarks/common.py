@@ -168,15 +168,18 @@ def interleaved(
 
 
 class RigContender:
-    """autotrain's own loop under settings."""
+    """autotrain's own loop under settings in its steady state: an epoch is behind it where it fills a cache."""
 
-    def __init__(self, workload: Workload, settings: Settings, stack: ExitStack) -> None:
-        self._contender = Contender(workload, settings, stack, HeatOptions(turn_s=TURN_S, warmup_s=1.5))
+    def __init__(self, workload: Workload, settings: Settings, stack: ExitStack, *, turn_s: float) -> None:
+        self._filling = 0 if settings.cache == Settings().cache else len(workload.source)
+        self._contender = Contender(workload, settings, stack, HeatOptions(turn_s=turn_s, warmup_s=1.5))
 
     def warm_up(self, seconds: float) -> None:
-        """Run untimed until the loader's stock is used up."""
-        del seconds
+        """Run untimed until the loader's stock is used up, the cache is filled and the time is over."""
         self._contender.warm_up()
+        started, images = perf_counter(), 0
+        while images < self._filling or perf_counter() - started < seconds:
+            images += self._contender.turn().images
 
     def turn(self) -> float:
         """Take a turn; return its images/s."""
@@ -184,9 +187,11 @@ class RigContender:
         return window.images / window.wall_s
 
 
-def rig_contender(workload: Workload, settings: Settings) -> Callable[[ExitStack], RigContender]:
+def rig_contender(
+    workload: Workload, settings: Settings, *, turn_s: float = TURN_S
+) -> Callable[[ExitStack], RigContender]:
     """Return a maker of autotrain's own loop under settings."""
-    return lambda stack: RigContender(workload, settings, stack)
+    return lambda stack: RigContender(workload, settings, stack, turn_s=turn_s)
 
 
 def column(rows: Sequence[tuple[float, ...]], place: int) -> list[float]:

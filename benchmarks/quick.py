@@ -78,9 +78,9 @@ def workload(name: str, make: Any, folder: Path, size: int, batch: int, quick: b
     hand = max(range(len(HAND)), key=lambda place: rates[place].value)
     against = [ratio(rows, place, len(HAND)).ratio for place in range(len(HAND))]
     print(f"\n{name}: autotrain chose {chosen.changes(probed.session.default) or 'the default'}")
-    print(
-        f"probe: {probed.session.seconds:.0f} s, verdict {probed.plan.evidence.verdict}, {probed.plan.evidence.ratio}"
-    )
+    evidence = probed.plan.evidence
+    proven = "" if evidence.ratio is None else f", {evidence.ratio:.2f}"
+    print(f"probe: {probed.session.seconds:.0f} s, verdict {evidence.verdict}{proven}")
     for place, entry in enumerate(names):
         versus = f"autotrain is {against[place]:.2f} times that" if place < len(HAND) else ""
         print(f"  {entry:36s} {rates[place]:.0f} images/s  {versus}")

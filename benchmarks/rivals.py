@@ -26,8 +26,8 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from common import column, finish, interleaved, photographs, ratio
-from rivals.contenders import Autotrain, Choice, ChosenScript
+from common import column, finish, interleaved, photographs, ratio, rig_contender
+from rivals.contenders import TURN_S, Choice, ChosenScript
 from rivals.environments import TOOLS, Tool, environment
 from rivals.training import JOBS, Job, make_network
 
@@ -186,9 +186,9 @@ def compared(job: Job, folder: Path, found: Mapping[str, Found], *, quick: bool)
     result = Result(job=job, found={**found, OURS: Found(recommended=words, seconds=seconds)}, settings=settings)
     workload = prepare_workload(task)
     makers = {name: script_maker(job, folder, entry.choice) for name, entry in found.items()}
-    makers[OURS] = lambda stack: Autotrain(workload, settings, stack)
+    makers[OURS] = rig_contender(workload, settings, turn_s=TURN_S)
     if settings.cache != Settings().cache:
-        makers[FIRST] = lambda stack: Autotrain(workload, replace(settings, cache=Settings().cache), stack)
+        makers[FIRST] = rig_contender(workload, replace(settings, cache=Settings().cache), turn_s=TURN_S)
     rows = interleaved(list(makers.values()), 12 if quick else 30, warmup_s=1.5)
     names = list(makers)
     result.rates = {name: column(rows, place) for place, name in enumerate(names)}

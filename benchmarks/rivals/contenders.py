@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +14,6 @@ from common import PlainScript
 from torch import nn
 from torch.utils.data import DataLoader
 
-from autotrain.measure.heat import Contender, HeatOptions
-from autotrain.settings import Settings
-from autotrain.workload import Workload
 from rivals.training import Job, make_dataset, make_network, make_optimizer
 
 TURN_S = 0.5
@@ -148,23 +145,3 @@ def flags(choice: Choice) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = benchmark
-
-
-class Autotrain:
-    """autotrain's own loop in its steady state: an epoch is behind it, so that a cache is filled."""
-
-    def __init__(self, workload: Workload, settings: Settings, stack: ExitStack) -> None:
-        self.images = 0 if settings.cache == Settings().cache else len(workload.source)
-        self.contender = Contender(workload, settings, stack, HeatOptions(turn_s=TURN_S, warmup_s=1.0))
-
-    def warm_up(self, seconds: float) -> None:
-        """Run untimed through the first epoch, where a cache is filled in it, and at least for the time."""
-        self.contender.warm_up()
-        started, images = perf_counter(), 0
-        while images < self.images or perf_counter() - started < seconds:
-            images += self.contender.turn().images
-
-    def turn(self) -> float:
-        """Take a turn; return its images/s."""
-        window = self.contender.turn()
-        return window.images / window.wall_s
