@@ -23,6 +23,9 @@ import pytest
 
 os.environ["AUTOTRAIN_PILLOW_SIMD"] = "/nonexistent/pillow-simd"  # tests do not depend on what a user has built
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is to run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 GRACE_S = 5.0
 """How long processes and threads may take to end that were told to before the test ended."""
 

@@ -192,7 +192,7 @@ class Laboratory(Clock):
                 report((first[pair], second[pair]))
         return DuelRecord(baseline=baseline, candidate=candidate, baseline_rates=first, candidate_rates=second)
 
-    def guard(self, workload, candidate, default, *, steps) -> Guard:
+    def guard(self, workload, candidate, default, *, steps, parts=1) -> Guard:
         self.time += 3.0
         self.guarded.append(candidate)
         problem = "the loss is nan at step 1" if candidate == self.faulty else None
