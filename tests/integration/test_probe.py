@@ -562,11 +562,11 @@ def test_a_candidate_that_fails_in_the_guard_makes_room_for_the_next(search, lab
     best = search()[0].chosen
     tried = []
 
-    def failing(workload, candidate, default, *, steps):
+    def failing(workload, candidate, default, *, steps, parts=1):
         tried.append(candidate)
         if candidate == best:
             raise autotrain.errors.CandidateError("out of memory")
-        return laboratory.guard(workload, candidate, default, steps=steps)
+        return laboratory.guard(workload, candidate, default, steps=steps, parts=parts)
 
     monkeypatch.setattr("autotrain.search.proof.guard", failing)
     laboratory.begin_again()
