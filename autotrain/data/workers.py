@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import queue
 import signal
 import sys
 import threading
@@ -68,6 +69,7 @@ class ProcessFeed(Feed):
                     self._iterator = iterator
                     self.pids = tuple(worker.pid for worker in iterator._workers)
                     _unwatch(iterator)
+                    _take_whole(iterator)
             except RuntimeError as problem:
                 _raise_death(problem)
                 raise
@@ -135,6 +137,23 @@ def _unwatch(iterator: Any) -> None:
     if getattr(iterator, "_worker_pids_set", False):
         iterator._worker_pids_set = False
         _handler("_remove_worker_pids")(id(iterator))
+
+
+def _take_whole(iterator: Any) -> None:
+    """Have Ctrl-C wait while a batch is taken over, not while one is waited for: torch would leave its memory open."""
+    results = iterator._data_queue
+    pipe = getattr(results, "_reader", None)
+    if pipe is None:  # a thread of torch's takes them over, to pin them; signals do not reach it
+        return
+    get = results.get
+
+    def whole(timeout: float) -> Any:
+        if not pipe.poll(timeout):
+            raise queue.Empty
+        with uninterrupted():
+            return get(timeout=timeout)
+
+    results.get = whole
 
 
 @contextlib.contextmanager
