@@ -208,6 +208,8 @@ def test_ctrl_c_while_workers_start_leaves_no_trace(
         rig.input.next()
     presser.join(15)
     monkeypatch.undo()
+    for entry in set(threading.enumerate()) - threads:
+        entry.join(5)  # one that was told to end need not have done so yet
     left = [entry.name for entry in threading.enumerate() if entry not in threads and entry.is_alive()]
     for entry in half_made:
         if entry.is_alive():
