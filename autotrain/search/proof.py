@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autotrain.errors import CandidateError
+from autotrain.knobs.micro_batches import indivisible
 from autotrain.measure.contender import HeatOptions
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
@@ -105,7 +106,7 @@ class Proof:
         workload = self._recorder.workload
         affordable = GUARD_SHARE * self._budget.total_s / (GUARD_RUNS * step_s(self._session, self._default))
         steps = max(LEAST_GUARD_STEPS, min(MOST_GUARD_STEPS, int(affordable)))
-        whole = workload.task.step is not None or finalist.compile != Settings().compile
+        whole = indivisible(workload) is not None or finalist.compile != Settings().compile
         most = 1 if whole else max(1, workload.batch_size // LEAST_PART)
         return steps, min(most, math.ceil(steps / affordable))
 
