@@ -139,21 +139,27 @@ def _unwatch(iterator: Any) -> None:
         _handler("_remove_worker_pids")(id(iterator))
 
 
-def _take_whole(iterator: Any) -> None:
-    """Have Ctrl-C wait while a batch is taken over, not while one is waited for: torch would leave its memory open."""
-    results = iterator._data_queue
-    pipe = getattr(results, "_reader", None)
-    if pipe is None:  # a thread of torch's takes them over, to pin them; signals do not reach it
-        return
-    get = results.get
+class _Whole:
+    """A queue of batches that Ctrl-C does not leave half taken over, when torch would leave their memory open.
 
-    def whole(timeout: float) -> Any:
-        if not pipe.poll(timeout):
+    While one is waited for, Ctrl-C comes through.
+    """
+
+    def __init__(self, results: Any) -> None:
+        self._results = results
+
+    def get(self, timeout: float) -> Any:
+        """Return the next batch, as the queue does."""
+        if not self._results._reader.poll(timeout):
             raise queue.Empty
         with uninterrupted():
-            return get(timeout=timeout)
+            return self._results.get(timeout=timeout)
 
-    results.get = whole
+
+def _take_whole(iterator: Any) -> None:
+    """Have batches taken over whole; where they are to be pinned a thread of torch's does it, which sees no signals."""
+    if hasattr(iterator._data_queue, "_reader"):
+        iterator._data_queue = _Whole(iterator._data_queue)
 
 
 @contextlib.contextmanager
