@@ -9,13 +9,16 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from multiprocessing.connection import wait
+from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import PIL
+import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils import signal_handling
@@ -32,6 +35,15 @@ MAIN = "__main__"
 
 KILLED = "killed by signal: Killed"
 """What torch says of a worker that was ended by SIGKILL."""
+
+LIST = "AUTOTRAIN_WORKERS"
+"""Variable with the file in which workers enter their numbers, for whoever clears up after them."""
+
+LOOK_S = 0.2
+"""Between two looks at whether workers live, where batches come through a thread that pins them."""
+
+MEMORY = "/dev/shm"
+"""Where shared memory has its names; a worker gives a batch's one for an instant, and may be killed in it."""
 
 
 class ProcessFeed(Feed):
@@ -69,7 +81,7 @@ class ProcessFeed(Feed):
                     self._iterator = iterator
                     self.pids = tuple(worker.pid for worker in iterator._workers)
                     _unwatch(iterator)
-                    _take_whole(iterator)
+                    self._batches = iterator._data_queue = _Batches(iterator._data_queue, iterator._workers)
             except RuntimeError as problem:
                 _raise_death(problem)
                 raise
@@ -84,8 +96,9 @@ class ProcessFeed(Feed):
             CandidateError: a worker died or hangs.
         """
         try:
-            with _watched(self):
-                batch: HostBatch | Failure = next(self._iterator)
+            if self.pids:
+                self._batches.check()
+            batch: HostBatch | Failure = next(self._iterator)
         except RuntimeError as problem:
             _raise_death(problem)
             raise
@@ -118,7 +131,39 @@ class ProcessFeed(Feed):
         if shutdown is not None:
             with contextlib.suppress(AttributeError):
                 shutdown()
+            clear_memory([worker.pid for worker in iterator._workers if worker.exitcode])
         self.pids = ()
+
+
+def clear_memory(pids: Collection[int]) -> None:
+    """Remove the shared memory that killed workers have left named.
+
+    Args:
+        pids: their process numbers; those of live processes are passed over.
+    """
+    names = [name for name in _listed(MEMORY) if name.startswith("torch_")] if pids else []
+    for name in names:
+        owner = name.split("_")[1]
+        if owner.isdecimal() and int(owner) in pids and not lives(int(owner)):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(MEMORY, name))
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def _raise_death(problem: RuntimeError) -> None:
@@ -139,39 +184,68 @@ def _unwatch(iterator: Any) -> None:
         _handler("_remove_worker_pids")(id(iterator))
 
 
-class _Whole:
-    """A queue of batches that Ctrl-C does not leave half taken over, when torch would leave their memory open.
+class _Batches:
+    """The queue of batches, which tells of a worker's death at once and hands a batch over whole.
 
-    While one is waited for, Ctrl-C comes through.
+    Torch has SIGCHLD raise an error wherever Python happens to be, which no code can be safe from; here it may do so
+    only while a batch is taken over: the worker may die in the middle of sending. Ctrl-C, which torch would let leave
+    a batch's memory half open, waits for the same time, and comes through while a batch is waited for.
+
+    Args:
+        results: torch's queue; where batches are pinned, a thread fills it, which sees no signals.
+        workers: the processes.
     """
 
-    def __init__(self, results: Any) -> None:
+    def __init__(self, results: Any, workers: Sequence[Any]) -> None:
         self._results = results
+        self._pids = tuple(worker.pid for worker in workers)
+        self._sentinels = [worker.sentinel for worker in workers]
+        self._reader = getattr(results, "_reader", None)
+
+    def check(self) -> None:
+        """Raise a RuntimeError where a worker has died."""
+        try:
+            _handler("_set_worker_pids")(id(self), self._pids)
+            _handler("_error_if_any_worker_fails")()
+        finally:
+            self._forget()
 
     def get(self, timeout: float) -> Any:
         """Return the next batch, as the queue does."""
-        if not self._results._reader.poll(timeout):
+        if self._reader is None:
+            return self._pinned(timeout)
+        if self._reader not in wait([self._reader, *self._sentinels], timeout):
+            self.check()
             raise queue.Empty
-        with uninterrupted():
+        if threading.current_thread() is not threading.main_thread():
             return self._results.get(timeout=timeout)
+        caught: list[tuple[int, FrameType | None]] = []
+        before = signal.getsignal(signal.SIGINT)
+        try:  # and no context manager: on its way into one's __exit__ a signal's error would skip that
+            signal.signal(signal.SIGINT, lambda *which: caught.append(which))
+            _handler("_set_worker_pids")(id(self), self._pids)
+            return self._results.get(timeout=timeout)
+        finally:
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+            finally:
+                self._forget()
+            if caught and callable(before):
+                before(*caught[0])
 
+    def _pinned(self, timeout: float) -> Any:
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                return self._results.get(timeout=min(LOOK_S, max(until - time.monotonic(), 0.0)))
+            except queue.Empty:
+                self.check()
+                if time.monotonic() >= until:
+                    raise
 
-def _take_whole(iterator: Any) -> None:
-    """Have batches taken over whole; where they are to be pinned a thread of torch's does it, which sees no signals."""
-    if hasattr(iterator._data_queue, "_reader"):
-        iterator._data_queue = _Whole(iterator._data_queue)
-
-
-@contextlib.contextmanager
-def _watched(feed: ProcessFeed) -> Iterator[None]:
-    """Have a worker's death raise a RuntimeError within: one before at once, one that comes by torch's handler."""
-    try:
-        _handler("_set_worker_pids")(id(feed), feed.pids)
-        _handler("_error_if_any_worker_fails")()
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # Ctrl-C came before they were set
-            _handler("_remove_worker_pids")(id(feed))
+    def _forget(self) -> None:
+        with contextlib.suppress(ValueError):  # a signal came before they were set
+            _handler("_remove_worker_pids")(id(self))
 
 
 def _handler(name: str) -> Any:
@@ -345,3 +419,6 @@ def prepare_worker(number: int, *, parent: int | None = None) -> None:
         getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig")(signal.SIGKILL)  # noqa: B009 - unknown to stubs
         if os.getppid() != parent:  # it died before that was set
             os._exit(1)
+    if LIST in os.environ:
+        with contextlib.suppress(OSError), open(os.environ[LIST], "a") as entries:
+            entries.write(f"{os.getpid()}\n")

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from autotrain.cache.lock import share, sweep
+from autotrain.data.workers import LIST
 
 PREFIX = "autotrain-child-"
 
@@ -38,7 +39,14 @@ class Folder:
             **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(self.path)),
             "TORCHINDUCTOR_CACHE_DIR": str(self.path / "inductor"),
             "TRITON_CACHE_DIR": str(self.path / "triton"),
+            LIST: str(self.path / "processes"),
         }
+
+    def processes(self) -> tuple[int, ...]:
+        """Return the numbers that the child and its workers had."""
+        with suppress(OSError):
+            return tuple(int(line) for line in (self.path / "processes").read_text().splitlines() if line.isdecimal())
+        return ()
 
     def last_words(self, *, crash_only: bool = False) -> str:
         """Return where the child crashed, else the last line that it printed, as the end of a sentence."""

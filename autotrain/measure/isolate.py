@@ -20,7 +20,7 @@ import torch
 
 from autotrain import errors
 from autotrain.data.interrupt import uninterrupted
-from autotrain.data.workers import _tied_to
+from autotrain.data.workers import _tied_to, clear_memory, lives
 from autotrain.engine.restore import read_flags
 from autotrain.errors import AutotrainError, CandidateError
 from autotrain.measure.child import Call, Done, Load, Raised, Report, State
@@ -287,9 +287,12 @@ class _Process:
         return self._folder.last_words(crash_only=True)
 
     def end(self) -> None:
-        """End the process and its group, and remove its folder."""
+        """End the process and its group, and remove its folder and what its workers may have left in memory."""
         self._reap()
         self._connection.close()
+        started = self._folder.processes()
+        _wait_until(lambda: not any(lives(pid) for pid in started), DYING_S)
+        clear_memory(started)
         self._folder.remove()
 
     def _reap(self) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from autotrain.augment.policy import policy
+from autotrain.data import workers as processes
 from autotrain.data.loader import Loader, LoaderOptions, usual_start_method
 from autotrain.data.reader import Reader, Recipe
 from autotrain.data.source import open_source
@@ -107,6 +108,20 @@ def test_a_killed_worker_is_a_failed_candidate() -> None:
         with pytest.raises(CandidateError, match="DataLoader worker") as caught:
             list(loader)
     assert "\n" not in str(caught.value)
+
+
+def test_memory_that_a_killed_worker_leaves_is_removed_and_that_of_others_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "MEMORY", str(tmp_path))
+    with Loader(reader(), Stream(10, 4, seed=0), LoaderOptions(workers=2)) as loader:
+        next(loader)
+        killed, other = loader.pids
+        kept = [f"torch_{other}_7_1", f"torch_{os.getpid()}_7_1", f"torch_{killed}1_7_1", f"other_{killed}_1"]
+        for name in (f"torch_{killed}_7_1", f"torch_{killed}_8_2", *kept):
+            (tmp_path / name).touch()
+        psutil.Process(killed).kill()
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 
 def test_a_killed_worker_is_no_concern_of_those_who_do_not_wait_for_it() -> None:
