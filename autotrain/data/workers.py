@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import wait
-from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import PIL
@@ -187,9 +187,9 @@ def _unwatch(iterator: Any) -> None:
 class _Batches:
     """The queue of batches, which tells of a worker's death at once and hands a batch over whole.
 
-    Torch has SIGCHLD raise an error wherever Python happens to be, which no code can be safe from; here it may do so
-    only while a batch is taken over: the worker may die in the middle of sending. Ctrl-C, which torch would let leave
-    a batch's memory half open, waits for the same time, and comes through while a batch is waited for.
+    Torch has SIGCHLD raise an error wherever Python happens to be, be it in a ``finally``; here a death is looked for.
+    Ctrl-C, which torch would let leave a batch's memory half open, waits while one is taken over, and comes through
+    while one is waited for.
 
     Args:
         results: torch's queue; where batches are pinned, a thread fills it, which sees no signals.
@@ -208,7 +208,8 @@ class _Batches:
             _handler("_set_worker_pids")(id(self), self._pids)
             _handler("_error_if_any_worker_fails")()
         finally:
-            self._forget()
+            with contextlib.suppress(ValueError):  # Ctrl-C came before they were set
+                _handler("_remove_worker_pids")(id(self))
 
     def get(self, timeout: float) -> Any:
         """Return the next batch, as the queue does."""
@@ -217,21 +218,8 @@ class _Batches:
         if self._reader not in wait([self._reader, *self._sentinels], timeout):
             self.check()
             raise queue.Empty
-        if threading.current_thread() is not threading.main_thread():
+        with uninterrupted():
             return self._results.get(timeout=timeout)
-        caught: list[tuple[int, FrameType | None]] = []
-        before = signal.getsignal(signal.SIGINT)
-        try:  # and no context manager: on its way into one's __exit__ a signal's error would skip that
-            signal.signal(signal.SIGINT, lambda *which: caught.append(which))
-            _handler("_set_worker_pids")(id(self), self._pids)
-            return self._results.get(timeout=timeout)
-        finally:
-            try:
-                signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-            finally:
-                self._forget()
-            if caught and callable(before):
-                before(*caught[0])
 
     def _pinned(self, timeout: float) -> Any:
         until = time.monotonic() + timeout
@@ -242,10 +230,6 @@ class _Batches:
                 self.check()
                 if time.monotonic() >= until:
                     raise
-
-    def _forget(self) -> None:
-        with contextlib.suppress(ValueError):  # a signal came before they were set
-            _handler("_remove_worker_pids")(id(self))
 
 
 def _handler(name: str) -> Any:
