@@ -131,12 +131,12 @@ class ProcessFeed(Feed):
         if shutdown is not None:
             with contextlib.suppress(AttributeError):
                 shutdown()
-            clear_memory([worker.pid for worker in iterator._workers if worker.exitcode])
+            clear_memory([worker.pid for worker in iterator._workers])
         self.pids = ()
 
 
 def clear_memory(pids: Collection[int]) -> None:
-    """Remove the shared memory that killed workers have left named.
+    """Remove the shared memory that workers have left named, having been killed or having ended while they shared it.
 
     Args:
         pids: their process numbers; those of live processes are passed over.
