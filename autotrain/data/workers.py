@@ -40,7 +40,8 @@ LIST = "AUTOTRAIN_WORKERS"
 """Variable with the file in which workers enter their numbers, for whoever clears up after them."""
 
 LOOK_S = 0.2
-"""Between two looks at whether workers live, where batches come through a thread that pins them."""
+"""Between two looks at whether workers live, where batches come through a thread that pins them, and what one is given
+to come to its end."""
 
 MEMORY = "/dev/shm"
 """Where shared memory has its names; a worker gives a batch's one for an instant, and may be killed in it."""
@@ -168,7 +169,8 @@ def lives(pid: int) -> bool:
 
 def _raise_death(problem: RuntimeError) -> None:
     """Turn what torch says of a worker's death or silence into a candidate's failure."""
-    line = first_line(problem)
+    cause = problem.__cause__  # torch says in its own words that a worker is gone where it was told of its death
+    line = first_line(cause if isinstance(cause, RuntimeError) else problem)
     if "DataLoader worker" in line or "DataLoader timed out" in line:
         advice = ". The system does that where memory is short: take fewer workers" if KILLED in line else ""
         raise CandidateError(line + advice) from problem
@@ -219,7 +221,18 @@ class _Batches:
             self.check()
             raise queue.Empty
         with uninterrupted():
-            return self._results.get(timeout=timeout)
+            try:
+                return self._results.get(timeout=timeout)
+            except Exception:  # the pipe to a worker that died while it handed over a batch, by whatever name
+                self._explain()
+                raise
+
+    def _explain(self) -> None:
+        """Raise a RuntimeError where a worker has died, or is about to: its pipes close before it has ended."""
+        until = time.monotonic() + LOOK_S
+        while time.monotonic() < until:
+            self.check()
+            time.sleep(0.01)
 
     def _pinned(self, timeout: float) -> Any:
         until = time.monotonic() + timeout
