@@ -33,15 +33,14 @@ from autotrain.errors import CandidateError, DataError
 
 MAIN = "__main__"
 
-KILLED = "killed by signal: Killed"
-"""What torch says of a worker that was ended by SIGKILL."""
-
 LIST = "AUTOTRAIN_WORKERS"
 """Variable with the file in which workers enter their numbers, for whoever clears up after them."""
 
 LOOK_S = 0.2
-"""Between two looks at whether workers live, where batches come through a thread that pins them, and what one is given
-to come to its end."""
+"""Between two looks at whether workers live, where batches come through a thread that pins them."""
+
+DYING_S = 2.0
+"""What a worker that has let go of its pipes is given to come to its end, before which nobody knows of what."""
 
 MEMORY = "/dev/shm"
 """Where shared memory has its names; a worker gives a batch's one for an instant, and may be killed in it."""
@@ -167,13 +166,21 @@ def lives(pid: int) -> bool:
         return True
 
 
+def _end(code: int) -> str:
+    """Return how a worker came to its end."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    advice = ". The system does that where memory is short: take fewer workers" if code == -signal.SIGKILL else ""
+    return f"was killed by signal: {signal.strsignal(-code) or -code}{advice}"
+
+
 def _raise_death(problem: RuntimeError) -> None:
     """Turn what torch says of a worker's death or silence into a candidate's failure."""
-    cause = problem.__cause__  # torch says in its own words that a worker is gone where it was told of its death
-    line = first_line(cause if isinstance(cause, RuntimeError) else problem)
+    if isinstance(problem.__cause__, CandidateError):
+        raise problem.__cause__
+    line = first_line(problem)
     if "DataLoader worker" in line or "DataLoader timed out" in line:
-        advice = ". The system does that where memory is short: take fewer workers" if KILLED in line else ""
-        raise CandidateError(line + advice) from problem
+        raise CandidateError(line) from problem
 
 
 def _unwatch(iterator: Any) -> None:
@@ -200,25 +207,23 @@ class _Batches:
 
     def __init__(self, results: Any, workers: Sequence[Any]) -> None:
         self._results = results
-        self._pids = tuple(worker.pid for worker in workers)
-        self._sentinels = [worker.sentinel for worker in workers]
+        self._workers = tuple(workers)
         self._reader = getattr(results, "_reader", None)
 
     def check(self) -> None:
-        """Raise a RuntimeError where a worker has died."""
-        try:
-            _handler("_set_worker_pids")(id(self), self._pids)
-            _handler("_error_if_any_worker_fails")()
-        finally:
-            with contextlib.suppress(ValueError):  # Ctrl-C came before they were set
-                _handler("_remove_worker_pids")(id(self))
+        """Raise a CandidateError where a worker has died."""
+        for worker in self._workers:
+            if worker.exitcode is not None:
+                raise CandidateError(f"DataLoader worker (pid {worker.pid}) {_end(worker.exitcode)}")
 
     def get(self, timeout: float) -> Any:
         """Return the next batch, as the queue does."""
         if self._reader is None:
             return self._pinned(timeout)
-        if self._reader not in wait([self._reader, *self._sentinels], timeout):
-            self.check()
+        ready = wait([self._reader, *(worker.sentinel for worker in self._workers)], timeout)
+        if self._reader not in ready:
+            if ready:
+                self._explain()
             raise queue.Empty
         with uninterrupted():
             try:
@@ -228,8 +233,8 @@ class _Batches:
                 raise
 
     def _explain(self) -> None:
-        """Raise a RuntimeError where a worker has died, or is about to: its pipes close before it has ended."""
-        until = time.monotonic() + LOOK_S
+        """Raise a CandidateError where a worker has died, or is about to: its pipes close before it has ended."""
+        until = time.monotonic() + DYING_S
         while time.monotonic() < until:
             self.check()
             time.sleep(0.01)
