@@ -129,10 +129,20 @@ class ProcessFeed(Feed):
         iterator, self._iterator = self._iterator, iter(())
         shutdown = getattr(iterator, "_shutdown_workers", None)
         if shutdown is not None:
+            _end_together(iterator)
             with contextlib.suppress(AttributeError):
                 shutdown()
             clear_memory([worker.pid for worker in iterator._workers])
         self.pids = ()
+
+
+def _end_together(iterator: Any) -> None:
+    """Kill the other workers where one has died: it may have held a lock that they, and torch, would wait for."""
+    if all(worker.exitcode is None for worker in iterator._workers):
+        return
+    for worker in iterator._workers:
+        worker.kill()
+    iterator._workers_done_event = threading.Event()  # which torch is going to set, under that lock
 
 
 def clear_memory(pids: Collection[int]) -> None:

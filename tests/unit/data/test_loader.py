@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from autotrain.data.loader import Loader, LoaderOptions, usual_start_method
 from autotrain.data.reader import Reader, Recipe
 from autotrain.data.source import open_source
 from autotrain.data.stream import InOrder, Stream
-from autotrain.data.workers import MEMORY, spawn_problem
+from autotrain.data.workers import MEMORY, ProcessFeed, spawn_problem
 from autotrain.errors import CandidateError, DataError
 
 
@@ -123,6 +124,25 @@ def test_memory_that_workers_leave_is_removed_and_that_of_others_is_not() -> Non
     for path in (*left, *kept):
         path.unlink(missing_ok=True)
     assert there == [False, False, True, True]
+
+
+def test_a_worker_killed_while_it_held_a_lock_keeps_nobody_from_ending() -> None:
+    """Workers look under a lock, time and again, whether they are to end; here a thread takes it and ends."""
+    feed = ProcessFeed(reader(), iter(Stream(10, 4, seed=0).tickets()), LoaderOptions(workers=2))
+    feed.next()
+    lock = threading.Thread(target=feed._iterator._workers_done_event._cond.acquire)
+    lock.start()
+    lock.join()
+    pids = feed.pids
+    psutil.Process(pids[0]).kill()
+    feed._iterator._workers[0].join()
+    closing = threading.Thread(target=feed.close, daemon=True)
+    started = time.monotonic()
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert time.monotonic() - started < 4  # torch gives each worker 5 s
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_a_killed_worker_is_no_concern_of_those_who_do_not_wait_for_it() -> None:
