@@ -17,24 +17,24 @@ from autotrain.engine import events as fit_events
 from autotrain.engine.events import EpochRecord, FitObserver
 from autotrain.engine.keeper import Found, check, find
 from autotrain.engine.loop import Trained, train
-from autotrain.errors import PlanError, SettingsError, TaskError, UnsupportedError, unknown
+from autotrain.errors import PlanError, SettingsError, TaskError, unknown
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.installation import check_installation
 from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import KNOBS, canonical, illegal
 from autotrain.measure.session import Session
 from autotrain.plan.plan import Plan
-from autotrain.preparation import prepare_workload
+from autotrain.preparation import device_of, prepare_workload
 from autotrain.search.budget import parse_budget
 from autotrain.search.events import Observer, silent
 from autotrain.search.planner import make_plan, provenance
-from autotrain.search.probe import COMPILE, ProbeOptions, finding_of, run_probe
+from autotrain.search.probe import COMPILE, ProbeOptions, assist_probe, finding_of, run_probe
 from autotrain.search.samplers import SAMPLERS
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
+from autotrain.team import Team, join
 from autotrain.training import Training
 from autotrain.workload import AUTO, Workload
-from autotrain.world import world
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,9 +186,10 @@ def fit(
     own = {name: task_options.pop(name) for name in tuple(task_options) if name in Training.__dataclass_fields__}
     training = replace(training, **own)
     task = _task(model, dataset, task_options, also=tuple(Training.__dataclass_fields__))
-    given = Plan.load(plan) if isinstance(plan, str | Path) else plan
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
-    found = find(training)
+    team = _team(task)
+    given = team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
+    found = team.leaders(lambda: find(training))
     if found is not None and found.plan is not None and given is None:
         given = Plan.from_yaml(found.plan, where=str(found.path))
     workload, machine = _prepared(task if given is None else _with_policy(task, given))
@@ -244,6 +245,10 @@ def _options(
 def _probe(
     workload: Workload, machine: Machine, options: ProbeOptions, *, progress: bool, observer: Observer | None
 ) -> ProbeResult:
+    team = workload.team
+    if not team.leads:
+        assist_probe(workload)
+        return team.shared(None)  # type: ignore[return-value]
     with ExitStack() as stack:
         if observer is None and progress:
             from autotrain.report.terminal import ProbeNarrator
@@ -252,6 +257,7 @@ def _probe(
         session = run_probe(workload, machine, options=options, observer=observer or silent)
     finding = finding_of(session)
     result = ProbeResult(plan=make_plan(session, workload, finding), session=session, finding=finding)
+    team.shared(result)
     if progress:
         from autotrain.report.summary import show_result
 
@@ -271,6 +277,8 @@ def _train(
     from autotrain.report.terminal import FitNarrator
     from autotrain.report.trouble import log_trouble
 
+    if not workload.team.leads:  # one rank tells what all do
+        return train(workload, plan.settings, training=training, found=found, expected=plan.evidence.chosen_rate)
     with ExitStack() as stack:
         told: list[FitObserver] = []
         if observer is None and progress:
@@ -309,15 +317,14 @@ def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any], *, 
     return Task(model=model, dataset=dataset, **options)
 
 
-def _prepared(task: Task) -> tuple[Workload, Machine]:
+def _team(task: Task) -> Team:
+    """Return all ranks, met the first time it is asked for."""
     check_installation()
-    ranks = world()
-    if ranks.is_distributed:
-        raise UnsupportedError(
-            f"started as one of {ranks.world_size} processes: training on several is not supported yet. "
-            "Start a single process"
-        )
-    return prepare_workload(task), machine_facts()
+    return join(device_of(task.device))
+
+
+def _prepared(task: Task) -> tuple[Workload, Machine]:
+    return prepare_workload(task, team=_team(task)), machine_facts()
 
 
 def _with_policy(task: Task, plan: Plan) -> Task:
@@ -332,8 +339,9 @@ def _with_policy(task: Task, plan: Plan) -> Task:
 
 def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) -> Plan:
     """Return the plan with settings that can run here, folded to what they mean for this task."""
+    level = logging.WARNING if workload.team.leads else logging.DEBUG  # one rank tells what all do
     for sentence in plan.differences(provenance(machine, workload)):
-        log.warning("%s: %s", name, sentence)
+        log.log(level, "%s: %s", name, sentence)
     settings = replace(plan.settings, augmentation=workload.augmentation)
     for entry in KNOBS:
         for value, reason in entry.choices(workload, machine).left_out:
@@ -342,7 +350,7 @@ def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) 
             if entry.binding:
                 raise PlanError(f"{name}: {entry.name} = {value} is not possible here: {reason}. Probe again")
             if entry.legal(settings, workload, machine) is None:
-                log.warning("%s: %s = %s does less than it could: %s", name, entry.name, value, reason)
+                log.log(level, "%s: %s = %s does less than it could: %s", name, entry.name, value, reason)
     settings = canonical(settings, workload)
     problem = illegal(settings, workload, machine)
     if problem:

@@ -29,7 +29,9 @@ from autotrain.schedules.schedule import Schedule
 from autotrain.schedules.text import parse_schedule
 from autotrain.schedules.time import parse_time
 from autotrain.task import Task
+from autotrain.team import ALONE, Team
 from autotrain.workload import AUTO, Workload
+from autotrain.world import world
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per channel, as in torchvision's reference training scripts."""
@@ -38,7 +40,7 @@ DEFAULT_BATCH_SIZE = 64
 DEFAULT_IMAGE_SIZE = 224
 
 
-def prepare_workload(task: Task) -> Workload:
+def prepare_workload(task: Task, *, team: Team = ALONE) -> Workload:
     """Fill in a task's defaults and find its mistakes, leaving model and random states as they were.
 
     Raises:
@@ -84,10 +86,11 @@ def prepare_workload(task: Task) -> Workload:
         extras=_extras(task, source, images),
         encoded=task.collate is None and _is_encoded(source),
         cache_dir=checked_directory(task.cache_dir),
-        device=_device(task.device),
+        device=device_of(task.device),
         duration=parse_time(task.duration),
         schedule=task.schedule if isinstance(task.schedule, Schedule) else parse_schedule(str(task.schedule)),
         stretch=task.stretch,
+        team=team,
     )
     _check_recipe(workload)
     _check_schedule(workload)
@@ -115,7 +118,7 @@ def _loss(task: Task, label: Any) -> tuple[Callable[[Any, Any], torch.Tensor], s
     if isinstance(task.loss, nn.Module):
         if any(True for _ in task.loss.parameters()):
             raise TaskError("loss: it has parameters of its own to train: make it part of the model, and give step=")
-        own = copy.deepcopy(task.loss).to(_device(task.device))  # its buffers belong on the device, the user's stay
+        own = copy.deepcopy(task.loss).to(device_of(task.device))  # its buffers belong on the device, the user's stay
         return own, type(own).__name__
     if task.loss is not None:
         return task.loss, getattr(task.loss, "__name__", type(task.loss).__name__)
@@ -233,9 +236,16 @@ def _is_encoded(source: Source) -> bool:
         return False
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """Return the device that is asked for, or the best there is; of several processes each has a GPU of its own.
+
+    Raises:
+        UnsupportedError: it is not there.
+    """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and world().is_distributed:
+        name = f"cuda:{world().local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError as problem:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from autotrain.augment.draws import sample_seeds
 from autotrain.augment.extras import Extras
 from autotrain.augment.policy import policy
 from autotrain.data.batch import MixedLabels
@@ -34,6 +35,7 @@ from autotrain.schedules.span import Span
 from autotrain.schedules.time import Time, Unit, to_steps
 from autotrain.settings import Settings
 from autotrain.task import Task
+from autotrain.team import ALONE, Team
 from autotrain.transforms.pipeline import Pipeline
 
 AUTO = "auto"
@@ -91,6 +93,9 @@ class Workload:
     warm: WarmSets | None = None
     """Filled caches of a part of the samples, while a probe measures; None in a training."""
 
+    team: Team = ALONE
+    """All ranks that train together; ``batch_size`` is that of all."""
+
     @property
     def model(self) -> nn.Module:
         """The user's model."""
@@ -100,6 +105,12 @@ class Workload:
     def seed(self) -> int:
         """Seed of the stream and of everything random."""
         return self.task.seed
+
+    @property
+    def rank_seed(self) -> int:
+        """Seed of what a model draws in training; another one on every rank, so that dropout differs."""
+        rank = self.team.world.rank
+        return self.seed if not rank else int(sample_seeds(self.seed, rank, np.zeros(1, dtype=np.int64))[0])
 
     @property
     def span(self) -> Span:
@@ -182,7 +193,15 @@ class Workload:
 
     def stream(self, *, subset: NDArray[np.int64] | None = None) -> Stream:
         """Return the stream of training batches; ``subset`` stands in for the whole dataset."""
-        return Stream(len(self.source), self.batch_size, seed=self.seed, sampler=self.task.sampler, subset=subset)
+        return Stream(
+            len(self.source),
+            self.batch_size,
+            seed=self.seed,
+            sampler=self.task.sampler,
+            rank=self.team.world.rank,
+            world_size=self.team.world.world_size,
+            subset=subset,
+        )
 
     def recipe(self, augmentation: str) -> Recipe:
         """Return what is done to the images under a policy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from autotrain.cli.probe import run_probe, story_console
 from autotrain.cli.target import load_task
 from autotrain.errors import AutotrainError, CheckpointError
 from autotrain.training import Training
+from autotrain.world import world
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,9 @@ def fit(options: FitOptions) -> int:
     The target is TARGET, or --model and --data. Ctrl-C ends the training and writes the weights so far.
     """
     _check(options)
+    leads = world().rank == 0
+    if not leads:  # one rank tells what all do
+        options = replace(options, quiet=True)
     task = load_task(options)
     console = story_console()
     training = Training(
@@ -63,15 +67,19 @@ def fit(options: FitOptions) -> int:
     )
     from autotrain.api import fit as api_fit
     from autotrain.engine.keeper import find
+    from autotrain.preparation import device_of
+    from autotrain.team import join
 
-    begun = find(training) is not None  # what cannot be gone on from is said before anything is probed
+    # What cannot be gone on from is said before anything is probed.
+    begun = join(device_of(task.device)).leaders(lambda: find(training) is not None)
     plan = options.plan if options.plan or begun else _probed(task, options, console)
     from autotrain.report.terminal import FitNarrator
 
     with ExitStack() as stack:
         narrator = stack.enter_context(FitNarrator(console, quiet=options.quiet))
         result = api_fit(task, plan=plan, training=training, progress=False, fit_observer=narrator)
-    write_whole(options.save, lambda stream: save_weights(result.model, stream))
+    if leads:
+        write_whole(options.save, lambda stream: save_weights(result.model, stream))
     if not options.quiet:
         console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
     if result.unsaved is not None:

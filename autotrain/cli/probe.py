@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from autotrain.cli.files import check_writable
 from autotrain.cli.options import INTERRUPTED, Options, flag
 from autotrain.cli.target import load_task
+from autotrain.world import world
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,9 @@ def probe(options: ProbeOptions) -> int:
     """
     check_writable(options.out, "--out")
     options.fixed()
+    if world().rank:  # one rank tells what all do, and writes
+        run_probe(load_task(options), replace(options, quiet=True), story_console())
+        return 0
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         console = story_console()
         result = run_probe(load_task(options), options, console)

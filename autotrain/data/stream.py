@@ -82,6 +82,17 @@ class Stream:
                 f"batch size {batch_size} is larger than the {self._epoch_length} samples of an epoch: "
                 f"take a batch size of at most {self._epoch_length}, or more data"
             )
+        if batch_size < world_size:
+            raise TaskError(
+                f"batch size {batch_size} is less than one image for each of {world_size} processes: it is that of all "
+                "together, take a larger one or start fewer"
+            )
+
+    @property
+    def weight(self) -> float:
+        """What this rank's mean loss counts for when the ranks' gradients are averaged: 1 where all parts are equal."""
+        part = self._share(self.rank + 1) - self._share(self.rank)
+        return part * self.world_size / self.batch_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -157,14 +168,24 @@ class Stream:
 
 
 class InOrder:
-    """All samples once, in the dataset's order, the short last batch included; for evaluation."""
+    """All samples once, in the dataset's order, the short last batch included; for evaluation.
 
-    def __init__(self, length: int, batch_size: int) -> None:
+    Args:
+        length: samples in the dataset.
+        batch_size: samples of a batch.
+        rank: this process's number; ranks take turns with the batches.
+        world_size: number of processes that share them.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.length = length
         self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
 
     def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
-        """Yield the tickets of batches ``start`` to ``stop``."""
-        for step in range(start, -(-self.length // self.batch_size) if stop is None else stop):
+        """Yield this rank's tickets of batches ``start`` to ``stop``."""
+        last = -(-self.length // self.batch_size) if stop is None else stop
+        for step in range(start + (self.rank - start) % self.world_size, last, self.world_size):
             places = np.arange(step * self.batch_size, min(self.length, (step + 1) * self.batch_size), dtype=np.int64)
             yield Ticket(step=step, epoch=0, positions=places, indices=places)

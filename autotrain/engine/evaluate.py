@@ -89,17 +89,18 @@ def _score(rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Ma
             with step.context():
                 outputs = model(images)
                 loss = workload.loss(outputs, labels)
-            hits = _hits(outputs, labels)
-            if hits is not None:
-                right = hits if right is None else right + hits
+            own = _hits(outputs, labels)
+            if own is not None:
+                right = own if right is None else right + own
             for metric in metrics.values():
                 metric.update(outputs.float() if isinstance(outputs, torch.Tensor) else outputs, labels)
         loss_sum += loss.detach().to(loss_sum).reshape(()) * batch.count
         samples += batch.count
-    accuracy = None if right is None else float(right) / samples
+    found = workload.team.total(float(loss_sum), 0.0 if right is None else float(right), samples, right is not None)
+    samples = round(found[2])
     return Score(
-        loss=float(loss_sum) / samples,
-        accuracy=accuracy,
+        loss=found[0] / samples,
+        accuracy=found[1] / samples if found[3] else None,
         samples=samples,
         metrics={name: float(metric.compute()) for name, metric in metrics.items()},
     )

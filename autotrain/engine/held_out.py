@@ -55,7 +55,8 @@ class HeldOut:
             return
         workload = self._rig.workload
         assert workload.validation is not None
-        order = InOrder(len(workload.validation), workload.batch_size)
+        ranks = workload.team.world
+        order = InOrder(len(workload.validation), workload.batch_size, rank=ranks.rank, world_size=ranks.world_size)
         kept: list[HostBatch] | None = [] if self._room else None
         with Loader(self._reader, order, self._options()) as loader:
             for batch in loader:

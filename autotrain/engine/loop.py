@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotrain.data.batch import HostBatch
+from autotrain.data.samples import first_line
 from autotrain.engine.adapt import Adapter
 from autotrain.engine.course import Course
 from autotrain.engine.evaluate import Score, evaluate
@@ -31,9 +33,10 @@ from autotrain.engine.events import (
 )
 from autotrain.engine.held_out import HeldOut
 from autotrain.engine.keeper import Found, Keeper
+from autotrain.engine.pulse import Pulse
 from autotrain.engine.rig import Rig
 from autotrain.engine.signals import Signals
-from autotrain.engine.state import bring_back, bring_back_average, live_state
+from autotrain.engine.state import bring_back, bring_back_average, bring_back_random, live_state
 from autotrain.engine.tally import Tally
 from autotrain.engine.watch import Watch
 from autotrain.errors import CandidateError, TaskError
@@ -42,8 +45,11 @@ from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.micro_batches import has_batch_statistics, indivisible
 from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate
+from autotrain.team import loss_of_ranks
 from autotrain.training import Training
 from autotrain.workload import Workload
+
+log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out of memory"
 
@@ -112,13 +118,19 @@ def train(
         keeper = None
         if training.folder is not None:
             facts = {"settings": settings.as_dict(), **(facts or {})}
-            keeper = Keeper(training, workload, facts=facts)
-            stack.callback(keeper.close)
-        signals = stack.enter_context(Signals(terminate=keeper is not None))
+            keeper = workload.team.together(lambda: _keeper(training, workload, facts))
+            if keeper is not None:
+                stack.callback(keeper.close)
+        signals = stack.enter_context(Signals(terminate=training.folder is not None))
         run = _Run(rig, course, observer, keeper, signals, training, expected=expected, begun=begun)
         if found is not None:
             run.go_on(found)
         return run.run()
+
+
+def _keeper(training: Training, workload: Workload, facts: dict[str, Any]) -> Keeper | None:
+    """Return what writes the checkpoints; of several ranks the first one does."""
+    return Keeper(training, workload, facts=facts) if workload.team.leads else None
 
 
 def _set_lrs(rig: Rig, lrs: list[Any]) -> None:
@@ -143,6 +155,14 @@ class _Run:
     ) -> None:
         self.rig, self.course, self.observer = rig, course, observer
         self.keeper, self.signals = keeper, signals
+        self.team = rig.workload.team
+        self.pulse = Pulse(self.team)
+        self.keeps = training.folder is not None
+        self.signal = 0
+        """Number of the signal that ends the training, on whichever rank it came."""
+
+        self.agreed_s: float | None = None
+        """Seconds of training so far, where several ranks have to agree on them."""
         self.base_lrs = [float(group["lr"]) for group in rig.optimizer.param_groups]
         self.history: list[EpochRecord] = []
         self.step = 0
@@ -156,7 +176,9 @@ class _Run:
         fills = rig.settings.cache != Settings().cache  # the first epoch, which fills it, is slower
         self.watched_from = course.steps_per_epoch if fills else 0
         machine = machine_facts()
-        self.adapter = Adapter(rig, machine) if training.adapt else None
+        if training.adapt and not self.team.alone:
+            log.warning("adapt: not with several processes, whose steps wait for each other")
+        self.adapter = Adapter(rig, machine) if training.adapt and self.team.alone else None
         self.held_out = None if rig.workload.validation is None else HeldOut(rig, machine)
         self.metrics, self.halve = training.metrics, training.halve
         self.ema: AveragedModel | None = None
@@ -172,6 +194,8 @@ class _Run:
         """Take up what a checkpoint holds."""
         contents = found.contents
         bring_back(self.rig, contents, where=str(found.path))
+        if self.team.world.rank:
+            bring_back_random(self.rig, contents, rank=self.team.world.rank, ranks=self.team.world.world_size)
         if self.ema is not None:
             bring_back_average(self.ema, contents["ema"], where=str(found.path))
         self.step, self.earlier_s = contents["step"], contents["elapsed_s"]
@@ -201,18 +225,28 @@ class _Run:
         if self.resumed is not None:
             self.observer(self.resumed)
         interrupted = False
+        self.pulse.start(self.live_s, due=self._due(self.step + 1))
+        if not self.team.alone:
+            self.agreed_s = self.team.first(self.live_s)
         try:
-            while not self.course.ended(self.step, self.elapsed_s) and self.signals.number is None:
+            while not self.course.ended(self.step, self.elapsed_s) and not self.signal:
                 self._epoch()
         except KeyboardInterrupt:
             interrupted = True
-        except (RuntimeError, CandidateError):
-            if self.signals.number is None:
+        except (RuntimeError, CandidateError) as problem:
+            if not self.team.alone and loss_of_ranks(problem):
+                raise CandidateError(
+                    f"step {self.step}: other processes are gone or do not answer ({first_line(problem)}). Start all "
+                    "again; with checkpoints and resume='auto' they go on from the last one"
+                ) from problem
+            if self.signals.number is None or not self.team.alone:
                 raise
             interrupted = True  # the signal went to the workers too, and killed them
+            self.signal = self.signals.number
             if self.whole:
                 self._keep_end()
         else:
+            self.pulse.rest()
             interrupted = not self.course.ended(self.step, self.elapsed_s)
             self._keep_end()
         self._settle()
@@ -222,22 +256,27 @@ class _Run:
             steps=self.step,
             seconds=self.elapsed_s,
             interrupted=interrupted,
-            signal=self.signals.number if interrupted else None,
+            signal=(self.signal or None) if interrupted else None,
             ema=None if self.ema is None else self.ema.module,
             unsaved=None if self.keeper is None else self.keeper.unsaved,
         )
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training so far."""
+        """Seconds of training so far, the same on all ranks."""
+        return self.live_s if self.agreed_s is None else self.agreed_s
+
+    @property
+    def live_s(self) -> float:
+        """Seconds of training so far, by this process's clock."""
         return self.earlier_s + perf_counter() - self.started
 
     def _epoch(self) -> None:
         """Train to the end of the epoch, or until a signal."""
         recent = self._tally()
         per_epoch = self.course.steps_per_epoch
-        while self.signals.number is None:
-            loss, images, wait_s = self._step()
+        while not self.signal:
+            loss, images, wait_s, due = self._step()
             self.epoch.add(loss, images, wait_s)
             recent.add(loss, images, wait_s)
             ended = self.course.ended(self.step, self.elapsed_s)
@@ -247,10 +286,14 @@ class _Run:
             if self.step % per_epoch == 0 or ended:
                 self._close_epoch()
                 return
-            if self.keeper is not None and self.keeper.due(self.step, self.elapsed_s):
+            if due:
                 self._keep(best=False)
 
-    def _step(self) -> tuple[torch.Tensor, int, float]:
+    def _due(self, step: int) -> bool:
+        """Tell whether a checkpoint is due after a step; of several ranks the first one knows."""
+        return self.keeper is not None and self.keeper.due(step, self.live_s)
+
+    def _step(self) -> tuple[torch.Tensor, int, float, bool]:
         rig, started = self.rig, perf_counter()
         batch = self._next()
         wait_s = perf_counter() - started
@@ -266,12 +309,28 @@ class _Run:
             self.ema.update_parameters(rig.step.model)
         self.step += 1
         self.whole = True
-        self.course.stepped(perf_counter() - started)
+        due = self._beat(perf_counter() - started)
         if self.adapter is not None:
             adapted = self.adapter.stepped(self.step, batch.count)
             if adapted is not None:
                 self.observer(adapted)
-        return loss, batch.count, wait_s
+        return loss, rig.images(batch), wait_s, due
+
+    def _beat(self, step_s: float) -> bool:
+        """Agree with the other ranks on what follows from a step; return whether a checkpoint is due."""
+        beat = self.pulse.beat(
+            self.live_s,
+            step_s,
+            signal=self.signals.number or 0,
+            due=self._due(self.step),
+            due_next=self._due(self.step + 1),
+        )
+        self.signal = beat.signal
+        if not self.team.alone:
+            self.agreed_s = beat.elapsed_s
+        if beat.step_s:
+            self.course.stepped(beat.step_s)
+        return beat.due
 
     def _next(self) -> HostBatch:
         """Return the next batch, from the loader of before where one that is only tried fails."""
@@ -288,7 +347,7 @@ class _Run:
             try:
                 return self.rig.train(self.rig.move(batch))
             except CandidateError as problem:
-                if OUT_OF_MEMORY not in str(problem):
+                if OUT_OF_MEMORY not in str(problem) or not self.rig.step.repeatable:
                     raise
                 words = str(problem)
             self._halve(words, batch.count)  # out of the handler, whose traceback holds on to what filled the memory
@@ -306,7 +365,7 @@ class _Run:
                 f"step {self.step}: {words}. In halves the model's batch statistics would be those of smaller batches: "
                 "allow that with halve=True, or take a smaller batch"
             )
-        rig.optimizer.zero_grad(set_to_none=True)
+        rig.step.again()
         if rig.device.type == "cuda":
             torch.cuda.empty_cache()
         rig.step.parts = parts
@@ -341,7 +400,7 @@ class _Run:
     def _close_epoch(self) -> None:
         epoch = self.epoch
         self.watch.pause()
-        mean_loss = float(epoch.loss) / epoch.steps
+        mean_loss = self._mean(epoch.loss) / epoch.steps
         started = perf_counter()
         seconds = started - epoch.started
         score = self._evaluate() if self.rig.workload.validation is not None else None
@@ -350,7 +409,7 @@ class _Run:
             step=self.step,
             images=epoch.images,
             seconds=seconds,
-            wait_s=epoch.wait_s,
+            wait_s=self.team.largest(epoch.wait_s),
             loss=mean_loss,
             lr=self.lr,
             validation_s=perf_counter() - started if score else None,
@@ -361,11 +420,12 @@ class _Run:
         self.history.append(record)
         self.observer(EpochDone(record=record))
         self.epoch = self._tally()
-        if self.keeper is not None:
+        if self.keeps:
             self._settle()  # what could not be written is not the best so far
-            best = self.keeper.is_best(record)
-            if best or self.keeper.due(self.step, self.elapsed_s):
-                self._keep(best=best)
+            best = self.keeper is not None and self.keeper.is_best(record)
+            wanted = self.team.gather(best, best or self._due(self.step))[0]
+            if wanted[1]:
+                self._keep(best=bool(wanted[0]))
         if self.adapter is not None:
             self.adapter.begin()
         self.course.paused(perf_counter() - started)
@@ -374,13 +434,22 @@ class _Run:
         average = None if self.ema is None else self.ema.module
         return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.metrics)
 
+    def _mean(self, loss: torch.Tensor) -> float:
+        """Return the mean of a sum of losses over the ranks; each has weighed its own by its part of the batches."""
+        return self.team.total(float(loss))[0] / self.team.world.world_size
+
     def _keep(self, *, best: bool) -> None:
-        assert self.keeper is not None
         self._settle()
+        state = live_state(self.rig)
+        randoms = self.team.everyone(state["random"])
+        sums = {**self.epoch.as_dict(), "loss": torch.tensor(self._mean(self.epoch.loss))}
+        if self.keeper is None:
+            return
         contents = {
-            **live_state(self.rig),
+            **state,
+            "others": randoms[1:],
             "history": [record.as_dict() for record in self.history],
-            "epoch": self.epoch.as_dict(),
+            "epoch": sums,
             "parts": self.rig.step.parts,
             "ema": None if self.ema is None else self.ema.state_dict(),
             "trained_s": self.course.trained_s,
@@ -391,7 +460,9 @@ class _Run:
 
     def _keep_end(self) -> None:
         self._settle()
-        if self.keeper is not None and not self.keeper.saved_last(self.step):
+        if not self.keeps:
+            return
+        if self.team.first(self.keeper is not None and not self.keeper.saved_last(self.step)):
             self._keep(best=False)
 
     def _settle(self) -> None:

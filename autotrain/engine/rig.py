@@ -259,8 +259,12 @@ class Rig:
                         lease.lend()
                         stack.callback(_take_back, lease)
             torch.set_grad_enabled(True)
-            seed_everything(self.workload.seed, self.device)
+            seed_everything(self.workload.rank_seed, self.device)
             yield self
+
+    def images(self, batch: HostBatch | DeviceBatch) -> int:
+        """Return the images of a batch, of all ranks together."""
+        return batch.count if self.workload.team.alone else self.workload.batch_size
 
     def move(self, batch: HostBatch) -> DeviceBatch:
         """Copy a batch to the device."""

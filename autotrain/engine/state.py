@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from autotrain.augment.draws import sample_seeds
 from autotrain.data.samples import first_line
 from autotrain.engine.lease import lay_out_state
+from autotrain.engine.restore import seed_everything
 from autotrain.engine.rig import Rig
 from autotrain.errors import CheckpointError
 
@@ -59,6 +61,16 @@ def bring_back_average(average: torch.nn.Module, saved: dict[str, Any] | None, *
         average.load_state_dict(saved)
     except RuntimeError as problem:
         raise _misfit(where, problem) from problem
+
+
+def bring_back_random(rig: Rig, contents: dict[str, Any], *, rank: int, ranks: int) -> None:
+    """Set the random states of a rank other than the first: its own, or where there were other ranks, fresh ones."""
+    others = contents.get("others", [])
+    if len(others) == ranks - 1:
+        _set_random_states(others[rank - 1], rig.device)
+        return
+    step = np.asarray([contents["step"]], dtype=np.int64)
+    seed_everything(int(sample_seeds(rig.workload.rank_seed, rank, step)[0]), rig.device)
 
 
 def _misfit(where: str, problem: Exception) -> CheckpointError:

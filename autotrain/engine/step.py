@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from autotrain.engine.micro_batches import split
+from autotrain.engine.parallel import Parallel
 from autotrain.errors import TaskError
 from autotrain.workload import Workload
 
@@ -27,6 +28,8 @@ class Step:
         clip_norm: largest norm of the gradient; None leaves it.
         forward: the model's forward pass, where it is another callable than the model itself.
         parts: micro-batches that a batch passes the model in; the update is that of the whole batch.
+
+    Under several ranks each is handed its part of the batch, and the update is that of the whole batch too.
     """
 
     def __init__(
@@ -50,6 +53,15 @@ class Step:
         self._forward = forward if forward is not None else model
         self.parts = parts
         """Micro-batches that a batch passes the model in."""
+
+        self._parallel: Parallel | None = None
+        self._weight = 1.0
+        """What this rank's loss counts for in the mean of all."""
+
+        if not workload.team.alone:
+            self._parallel = Parallel(workload.team, model, self.loss)
+            self._parallel.begin()
+            self._weight = workload.stream().weight
 
     @property
     def compiled(self) -> bool:
@@ -75,16 +87,39 @@ class Step:
 
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
-        if self.parts == 1:
-            loss = self._backward(content, 1.0)
+        if self._parallel is not None and self._parallel.careful:
+            loss = self._parallel.carefully(lambda: self._passes(content))
         else:
-            loss = torch.stack([self._backward(part, share) for part, share in split(content, self.parts)]).sum()
+            loss = self._passes(content)
         self._update()
         return loss
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a batch that did not fit can be trained on again: of several ranks, all must have stopped there."""
+        return self._parallel is None or self._parallel.careful
+
+    def again(self) -> None:
+        """Forget what a batch that did not fit into memory has left, before it is trained on in more parts."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._parallel is not None:
+            self._parallel.careful = True
+
+    def _passes(self, content: Any) -> torch.Tensor:
+        """Pass a batch forward and backward; return its loss."""
+        if self.parts == 1:
+            return self._backward(content, self._weight)
+        parts = split(content, self.parts)
+        losses: list[torch.Tensor] = []
+        for part, share in parts:
+            last = len(losses) == len(parts) - 1
+            with nullcontext() if last or self._parallel is None else self._parallel.apart():
+                losses.append(self._backward(part, share * self._weight))
+        return torch.stack(losses).sum()
+
     def _backward(self, content: Any, share: float) -> torch.Tensor:
         """Add the gradient of images that are a share of the batch; return their share of its loss, detached."""
-        loss = self.loss(content)
+        loss = self.loss(content) if self._parallel is None else self._parallel(content)
         check_loss(loss)
         if not loss.requires_grad:
             raise TaskError(

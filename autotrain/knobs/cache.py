@@ -47,6 +47,8 @@ class CacheChoice(Knob):
 
 
 def _no_disk(workload: Workload) -> str | None:
+    if not workload.team.alone:
+        return "several ranks would write the same file"
     if workload.cache_dir is None:
         return "no folder for it: give cache_dir="
     return disk_problem(workload.source)

@@ -67,6 +67,8 @@ def _problem(mode: str, workload: Workload) -> str | None:
     """Return why a mode is not to be had for a task, or None; nothing is run for it, nor imported."""
     if workload.task.step is not None:
         return "a step of your own is given the model itself, not a compiled one"
+    if not workload.team.alone:
+        return "what may crash is measured in a process of its own, which several ranks cannot share"
     if _compiled_already(workload.model):
         return "the model is compiled already"
     if sys.platform != "linux":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ def burst(
     Raises:
         CandidateError: the candidate failed: out of memory, a dead or hanging worker.
     """
-    clock = clock or Clock()
+    clock = clock or Clock(rig.workload.team)
     with rig.active():
         started = clock.now()
         drive = make_drive(rig, clock)
@@ -82,6 +83,7 @@ def burst(
         first_s = clock.now() - started
         warmup_steps, stationary, issue_share, usual_s = _warm_up(drive, options, clock)
         compile_s = max(0.0, first_s - usual_s) if rig.step.compiled else 0.0
+        options = fixed(options, usual_s, clock)
         _reset_peak(rig)
         monitor = Monitor(clock.now, gpu=gpu_of(rig.device))
         monitor.start()
@@ -114,6 +116,8 @@ def run_window(drive: Drive, options: BurstOptions, clock: Clock) -> Window:
         steps += 1
     issued = clock.now()
     drive.synchronize()
+    if not clock.team.alone:
+        clock.team.gather()  # the slowest rank's time counts
     ended = clock.now()
     return Window(
         steps=steps,
@@ -127,6 +131,13 @@ def run_window(drive: Drive, options: BurstOptions, clock: Clock) -> Window:
     )
 
 
+def fixed(options: BurstOptions, step_s: float, clock: Clock) -> BurstOptions:
+    """Return options under which all ranks do as many steps in a window, given what a step takes."""
+    if clock.team.alone:
+        return options
+    return replace(options, window_steps=max(options.window_steps, math.ceil(options.window_s / step_s)), window_s=0.0)
+
+
 def discard(drive: Drive, steps: int) -> None:
     """Do untimed steps and wait for the device."""
     for _ in range(steps):
@@ -136,13 +147,15 @@ def discard(drive: Drive, steps: int) -> None:
 
 def _warm_up(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[int, bool, float | None, float]:
     """Return the steps done, whether they had settled, the share of issuing, and the seconds of a usual step."""
-    started, times, issued = clock.now(), [clock.now()], []
+    started = clock.agreed()
+    times, issued = [started], []
     stock = 2 * drive.stock
     while True:
+        begun = clock.now()
         drive.step()
-        issued.append(clock.now() - times[-1])
+        issued.append(clock.now() - begun)
         drive.synchronize()
-        times.append(clock.now())
+        times.append(clock.agreed())
         steps = len(times) - 1
         durations = [later - earlier for earlier, later in pairwise(times)]
         settled = is_stationary(durations, window=STATIONARY_STEPS)
@@ -162,10 +175,10 @@ def _issue_share(drive: Drive, issued: Sequence[float], durations: Sequence[floa
 
 def _windows(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[Window, ...]:
     windows: list[Window] = []
-    started = clock.now()
+    started = clock.agreed()
     while len(windows) < options.windows:
         windows.append(run_window(drive, options, clock))
-        if len(windows) >= options.least_windows and clock.now() - started >= options.limit_s:
+        if len(windows) >= options.least_windows and clock.agreed() - started >= options.limit_s:
             break
     return tuple(windows)
 

@@ -7,13 +7,28 @@ from collections.abc import Sequence
 
 import psutil
 
+from autotrain.team import ALONE, Team
+
 
 class Clock:
-    """Wall-clock and CPU time of this process and of workers, in seconds."""
+    """Wall-clock and CPU time of this process and of workers, in seconds.
+
+    Args:
+        team: all ranks that measure together.
+    """
+
+    team: Team = ALONE
+
+    def __init__(self, team: Team = ALONE) -> None:
+        self.team = team
 
     def now(self) -> float:
         """Return wall-clock seconds from an arbitrary start."""
         return time.perf_counter()
+
+    def agreed(self) -> float:
+        """Return what rank 0's ``now`` returns, on all ranks: for decisions that all must take alike."""
+        return self.now() if self.team.alone else self.team.first(self.now())
 
     def cpu_s(self) -> float:
         """Return CPU seconds of this process, all its threads together."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from autotrain.engine.rig import Rig
-from autotrain.measure.burst import BurstOptions, MakeDrive, discard, run_window
+from autotrain.measure.burst import BurstOptions, MakeDrive, discard, fixed, run_window
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import FullDrive
 from autotrain.measure.measurement import Kind, Window
@@ -82,7 +82,7 @@ class Contender:
         self.settings = settings
         self.startup_s = self.compile_s = 0.0
         self.warmup_steps = 0
-        self._clock = clock or Clock()
+        self._clock = clock or Clock(workload.team)
         self._options = options
         self._leads_in = False
         started = self._clock.now()
@@ -114,13 +114,14 @@ class Contender:
             started = self._clock.now()
             discard(self._drive, 1)
             first_s = self._clock.now() - started
-            steps, begun = 1, self._clock.now()
-            while steps < 2 + self._drive.stock or self._clock.now() - begun < self._options.warmup_s:
+            steps, begun, spent_s = 1, self._clock.agreed(), 0.0
+            while steps < 2 + self._drive.stock or spent_s < self._options.warmup_s:
                 discard(self._drive, 1)
                 steps += 1
-                if self._clock.now() - begun > LONGEST * self._options.warmup_s:
+                spent_s = self._clock.agreed() - begun
+                if spent_s > LONGEST * self._options.warmup_s:
                     break
-            usual_s = (self._clock.now() - begun) / max(1, steps - 1)
+            usual_s = spent_s / max(1, steps - 1)
         if self._rig.step.compiled:
             self.compile_s = max(0.0, first_s - usual_s)
         self.startup_s += first_s - self.compile_s
@@ -128,6 +129,7 @@ class Contender:
         self._leads_in = self._drive.stock > 0 and usual_s <= self._options.lead_in_s
         if self._leads_in:
             self._window = replace(self._window, window_steps=max(LED_IN, self._window.window_steps))
+        self._window = fixed(self._window, usual_s, self._clock)
         self._pause()
 
     def turn(self) -> Window:

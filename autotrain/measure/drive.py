@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from autotrain.data.batch import HostBatch
+from autotrain.data.transfer import DeviceBatch
 from autotrain.engine.rig import Rig
 from autotrain.errors import DataError
 from autotrain.knobs.base import Side
@@ -36,6 +37,10 @@ class Drive:
     def step(self) -> int:
         """Do one step without waiting for the device; return its images."""
         raise NotImplementedError
+
+    def _images(self, batch: HostBatch | DeviceBatch) -> int:
+        """Return the images of a batch, of all ranks together."""
+        return batch.count if self.clock.team.alone else self.rig.images(batch)
 
     @property
     def pids(self) -> Sequence[int]:
@@ -79,9 +84,7 @@ class FullDrive(Drive):
 
     def step(self) -> int:
         """Train on the next batch of the stream."""
-        started = self.clock.now()
-        batch = _next(self.rig)
-        self.wait_s += self.clock.now() - started
+        batch = self._next()
         if self._device.type == "cuda":
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             moved = self.rig.transfer.move(batch, events=(start, end))
@@ -91,7 +94,14 @@ class FullDrive(Drive):
             moved = self.rig.move(batch)
             self._moved_s = (self._moved_s or 0.0) + self.clock.now() - started
         self.losses.append(self.rig.train(moved))
-        return batch.count
+        return self._images(batch)
+
+    def _next(self) -> HostBatch:
+        """Return the next batch; where a rank has none, all stop here."""
+        started = self.clock.now()
+        batch = self.clock.team.together(lambda: _next(self.rig))
+        self.wait_s += self.clock.now() - started
+        return batch
 
     def transfer_s(self) -> float | None:
         """Return the seconds that copies took since the last call: on the device's clock, or the host's where it waits.
@@ -127,7 +137,7 @@ class ComputeDrive(Drive):
         """Train on the next resident batch."""
         batch = next(self._batches)
         self.losses.append(self.rig.train(batch))
-        return batch.count
+        return self._images(batch)
 
 
 class InputDrive(FullDrive):
@@ -137,10 +147,7 @@ class InputDrive(FullDrive):
 
     def step(self) -> int:
         """Load the next batch and drop it."""
-        started = self.clock.now()
-        batch = _next(self.rig)
-        self.wait_s += self.clock.now() - started
-        return batch.count
+        return self._images(self._next())
 
 
 class Resident:

@@ -177,7 +177,7 @@ def heat(
     Raises:
         HeatInterrupted: Ctrl-C.
     """
-    clock = clock or Clock()
+    clock = clock or Clock(workload.team)
     order = random.Random(seed)
     costs = costs or [Cost() for _ in contenders]
     with ExitStack() as stack:
@@ -189,7 +189,7 @@ def heat(
         for runner in runners:
             _make(workload, runner, options, make_drive, clock)
         for runner in runners:
-            kind = _warm_up(runner) or kind
+            kind = _warm_up(runner, clock) or kind
         tally = _Tally()
         try:
             _rounds(runners, options, order, clock, tally, report, more)
@@ -209,7 +209,7 @@ def _seen(kind: Kind, runners: Sequence[_Runner], tally: _Tally, gpu: GpuState |
 
 def _make(workload: Workload, runner: _Runner, options: HeatOptions, make_drive: MakeDrive, clock: Clock) -> None:
     try:
-        with candidate():
+        with candidate(), clock.team.region():
             runner.contender = Contender(
                 workload, runner.settings, runner.stack, options, make_drive=make_drive, clock=clock
             )
@@ -217,13 +217,13 @@ def _make(workload: Workload, runner: _Runner, options: HeatOptions, make_drive:
         runner.stop(str(problem))
 
 
-def _warm_up(runner: _Runner) -> Kind | None:
+def _warm_up(runner: _Runner, clock: Clock) -> Kind | None:
     """Return what the contender's steps do, None where it failed."""
     if runner.contender is None:
         return None
     kind = runner.contender.kind
     try:
-        with candidate():
+        with candidate(), clock.team.region():
             runner.contender.warm_up()
     except CandidateError as problem:
         runner.stop(str(problem))
@@ -246,12 +246,12 @@ def _rounds(
     report: Callable[[tuple[float | None, ...]], None] | None,
     more: Callable[[Sequence[Sequence[Window]]], int] | None,
 ) -> None:
-    started, wanted, done = clock.now(), options.rounds, 0
+    started, wanted, done = clock.agreed(), options.rounds, 0
     while any(runner.running for runner in runners) and not _alone(runners, options, done):
         if done >= wanted and more is not None:
             wanted = max(wanted, more([runner.windows for runner in runners]))
             more = None
-        if done >= wanted or (done >= 2 and clock.now() - started >= options.limit_s):
+        if done >= wanted or (done >= 2 and clock.agreed() - started >= options.limit_s):
             break
         if not _round(runners, options, order, clock, tally, last_chance=tally.repeats >= max(2, wanted // 2)):
             continue
@@ -277,7 +277,7 @@ def _round(
     last_chance: bool,
 ) -> bool:
     """Run a round; return whether it counts. One that others disturbed does not, unless that goes on and on."""
-    monitor, started = Monitor(clock.now), clock.now()
+    monitor, started = Monitor(clock.now), clock.agreed()
     monitor.start()
     seen: dict[int, list[Window]] = {}
     for _ in range(options.turns):
@@ -286,12 +286,13 @@ def _round(
             contender = runners[place].contender
             assert contender is not None
             try:
-                with candidate():
-                    seen.setdefault(place, []).append(contender.turn())
+                with candidate(), clock.team.region():
+                    window = contender.turn()
+                seen.setdefault(place, []).append(clock.team.shared(window))  # so that all decide alike
             except CandidateError as problem:
                 runners[place].stop(str(problem))
-    share = monitor.stop().other_cpu_share
-    if share > DISTURBED and clock.now() - started >= LEAST_ROUND_S and not last_chance:
+    share = clock.team.largest(monitor.stop().other_cpu_share)
+    if share > DISTURBED and clock.agreed() - started >= LEAST_ROUND_S and not last_chance:
         tally.repeats += 1
         return False
     tally.shares.append(share)

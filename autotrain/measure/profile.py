@@ -101,6 +101,15 @@ class StageProfile:
     operators: int | None = None
     """Operators that such a step issues."""
 
+    def of_all(self, ranks: int) -> StageProfile:
+        """Return the profile of one of several ranks per image of all: of each image another rank does the work."""
+        stages: dict[str, Any] = {
+            stage.value: StageTime(wall_s=entry.wall_s / ranks, cpu_s=entry.cpu_s / ranks, wait_s=entry.wait_s / ranks)
+            for stage, entry in self.stages.items()
+        }
+        handed = None if self.handed_bytes is None else self.handed_bytes / ranks
+        return replace(self, handed_bytes=handed, **stages)
+
     @property
     def stages(self) -> Mapping[Stage, StageTime]:
         """All stages by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from autotrain.errors import PlanError, SettingsError
@@ -126,6 +126,16 @@ class LargestBatch:
 
     estimate: int | None = None
     """Largest that memory should hold, where that was estimated and not tried."""
+
+    def of_all(self, ranks: int) -> LargestBatch:
+        """Return the same for all ranks together, measured on one of them with its part of the batch."""
+        return replace(
+            self,
+            batch_size=ranks * self.batch_size,
+            images_per_s=ranks * self.images_per_s,
+            reference_per_s=ranks * self.reference_per_s,
+            estimate=None if self.estimate is None else ranks * self.estimate,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

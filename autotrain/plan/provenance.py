@@ -47,6 +47,12 @@ class Provenance:
     device: str = ""
     """Device that the plan was made for."""
 
+    processes: int = 0
+    """Processes that trained together."""
+
+    processes_per_machine: int = 0
+    """How many of them shared a machine."""
+
 
 def differences(made: Provenance, here: Provenance) -> tuple[str, ...]:
     """Return a plain sentence for each way in which ``here`` differs from where a plan was ``made``.
@@ -67,8 +73,17 @@ def _machine_differs(made: Provenance, here: Provenance) -> Iterator[str]:
         yield f"made on {then}; this machine is {now}: probe again"
     elif other:
         yield f"made on another machine of the same kind, {then}: probe again if its rates matter"
+    alike = (made.processes, made.processes_per_machine) == (here.processes, here.processes_per_machine)
+    if made.processes and here.processes and not alike:
+        yield f"made with {_processes(made)}; these are {_processes(here)}: probe again"
     if _differ(made.device, here.device):
         yield f"made for device '{made.device}'; this run is on '{here.device}': probe again"
+
+
+def _processes(facts: Provenance) -> str:
+    if facts.processes == facts.processes_per_machine:
+        return f"{facts.processes} process{'es' * (facts.processes != 1)}"
+    return f"{facts.processes} processes, {facts.processes_per_machine} on a machine"
 
 
 def _machine(facts: Provenance) -> str:

@@ -241,4 +241,6 @@ _PROVENANCE: dict[str, Reader] = {
     "batch_size": _count,
     "image_size": _side,
     "device": _text,
+    "processes": _count,
+    "processes_per_machine": _count,
 }

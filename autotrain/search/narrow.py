@@ -16,6 +16,7 @@ from autotrain.measure.race import race
 from autotrain.search.events import Measured, Noted
 from autotrain.search.recorder import Recorder, describe, value_words
 from autotrain.settings import Settings, Value
+from autotrain.workload import Workload
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> lis
     except CandidateError as problem:
         log.info("no race: %s", problem)
         return []
+    measured = [_of_all(entry, recorder.workload) for entry in measured]
     recorder.note(measurements=(*recorder.session.measurements, *measured))
     for entry in measured:
         what = f"loading alone, {describe(entry.settings, recorder.session.default)}"
@@ -101,6 +103,12 @@ def _measure(recorder: Recorder, entrants: list[Settings], *, turns: int) -> lis
     for settings, reason in failed:
         recorder.failed(settings, reason)
     return measured
+
+
+def _of_all(measured: Measurement, workload: Workload) -> Measurement:
+    """Return what all ranks load where each loads as much as the one that was measured."""
+    ranks = workload.team.world.world_size
+    return replace(measured, windows=tuple(replace(entry, images=ranks * entry.images) for entry in measured.windows))
 
 
 def _losers(

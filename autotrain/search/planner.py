@@ -68,6 +68,8 @@ def provenance(machine: Machine, workload: Workload) -> Provenance:
         batch_size=workload.batch_size,
         image_size=workload.image_size,
         device=workload.device.type,
+        processes=workload.team.world.world_size,
+        processes_per_machine=workload.team.world.local_world_size,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.diagnose.rules import COMPUTE_KNOBS, diagnose
 from autotrain.engine.restore import untouched
 from autotrain.engine.rig import Rig
-from autotrain.errors import CandidateError
+from autotrain.errors import AutotrainError, CandidateError, TaskError
 from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
 from autotrain.knobs.base import Effect, Side
 from autotrain.knobs.registry import Space, canonical, default_settings, key, legal_space
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
+from autotrain.measure.crew import dismiss, follow
 from autotrain.measure.isolate import why_not
 from autotrain.measure.measurement import Kind
 from autotrain.measure.profile import StageProfile, profile
@@ -109,9 +111,28 @@ def run_probe(
         AutotrainError: the task itself does not work; what fails for a candidate only is recorded.
     """
     clock = clock or Clock()
+    if options.isolate and not workload.team.alone:
+        raise TaskError("isolate: a process of its own for every measurement cannot be shared by several ranks")
     with untouched(workload.device):
         prober = Prober(workload, machine, options, observer, clock)
-        return prober.run()
+        problem: AutotrainError | None = None
+        try:
+            return prober.run()
+        except AutotrainError as raised:
+            problem = raised
+            raise
+        finally:
+            dismiss(workload.team, problem)
+
+
+def assist_probe(workload: Workload) -> None:
+    """Measure what rank 0 asks for while it probes the same workload.
+
+    Raises:
+        AutotrainError: the probe came to an end with it.
+    """
+    with closing(WarmSets(_warm_samples(workload), workload.cache_dir)) as warm:
+        follow(workload, warm=warm)
 
 
 class Prober:
@@ -260,7 +281,7 @@ class Prober:
         except CandidateError as problem:
             log.info("no profile of the loading: %s", problem)
             return None
-        return found
+        return found and found.of_all(self.workload.team.world.world_size)
 
     def _usual(self) -> Settings:
         """Return the usual hand setting: the default with as many workers as usable cores."""
@@ -343,7 +364,7 @@ class Prober:
             advice: LargestBatch | None = self.recorder.run(
                 largest_batch, chosen, settings=[chosen], limit_s=limit_s, time_s=limit_s
             )
-            self.recorder.note(largest_batch=advice)
+            self.recorder.note(largest_batch=advice and advice.of_all(self.workload.team.world.world_size))
 
     def _tell(self, event: Event) -> None:
         self.observer(event)

@@ -15,12 +15,14 @@ from autotrain.errors import CandidateError
 from autotrain.knobs.registry import KNOBS
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst, gpu_conditions
 from autotrain.measure.clock import Clock
+from autotrain.measure.crew import apart, call_all
 from autotrain.measure.drive import FullDrive, InputDrive, Resident
 from autotrain.measure.failure import candidate
 from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat, steady_rate
 from autotrain.measure.isolate import Child
 from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import Failed, Session
+from autotrain.search.duel import duel
 from autotrain.search.events import Measured, Measuring, Noted, Observer, Skipped
 from autotrain.settings import Settings
 from autotrain.workload import Workload
@@ -86,6 +88,8 @@ class Recorder:
     ) -> Result:
         """Call ``function(workload, *arguments, **options)``, in a child process where one of the settings is risky.
 
+        Of several ranks all call what trains; the first one alone does the rest, on its part of the batches.
+
         Args:
             function: of a module; takes ``report=`` where that is given.
             arguments: after the workload.
@@ -97,15 +101,21 @@ class Recorder:
         Raises:
             CandidateError: a candidate failed, or the child died.
         """
-        if self.isolate or any(risky(entry) for entry in settings):
+        if self.workload.team.alone and (self.isolate or any(risky(entry) for entry in settings)):
             if self._child is None:
                 self._child = self._stack.enter_context(Child())
             limit_s += CHILD_S
             return self._child.run(function, self.workload, *arguments, limit_s=limit_s, on_report=report, **options)
         if report is not None:
             options["report"] = report
+        workload = self.workload
+        if not workload.team.alone:
+            if function in (heat, duel, one_burst):
+                result: Result = call_all(workload, function, *arguments, **options)
+                return result
+            workload = apart(workload)
         with candidate():
-            return function(self.workload, *arguments, **options)
+            return function(workload, *arguments, **options)
 
     def full(self, settings: Settings, *, options: BurstOptions = SCREENING) -> Measurement | None:
         """Return the full burst of settings, measured now if need be; None where they failed."""

@@ -23,6 +23,7 @@ from autotrain.preparation import prepare_workload
 from autotrain.search.duel import DuelOptions, Turns, all_pairs, duel
 from autotrain.settings import Settings
 from autotrain.task import Task
+from autotrain.team import ALONE
 
 SLEEP_S = 0.002
 SERIAL, PARALLEL = Settings(), Settings(workers=2, prefetch=4)
@@ -155,7 +156,7 @@ def faked(monkeypatch) -> SimpleNamespace:
     monkeypatch.setattr("autotrain.measure.heat.Contender", FakeContender)
     monkeypatch.setattr(FakeContender, "turns", [])
     monkeypatch.setitem(NOISE, "of the second side", 0.0)
-    return SimpleNamespace(device=torch.device("cpu"))
+    return SimpleNamespace(device=torch.device("cpu"), team=ALONE)
 
 
 def rounds_of(workload, contenders, seed) -> list[tuple[float, ...]]:

@@ -1,0 +1,211 @@
+"""What the ranks of a test do, started by torchrun as ``python ranked.py JOB FOLDER``, and one process alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, get_worker_info
+
+import autotrain
+from autotrain.engine import loop
+from autotrain.engine.events import FitEvent, StepDone
+from autotrain.plan.plan import Plan
+from autotrain.settings import Settings
+
+SIDE, BATCH, STEPS = 16, 10, 4
+"""Pixels, images in a step of all ranks, steps in an epoch."""
+
+Job = Callable[[Path], None]
+
+
+def data(count: int = BATCH * STEPS + 3, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    return images, torch.arange(count) % 3
+
+
+def network(*between: nn.Module) -> nn.Module:
+    """Return a model without batch statistics."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        *between,
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 3),
+    )
+
+
+class Events:
+    """Keeps what is told, and does something after a step."""
+
+    def __init__(self, at: int = 0, action: Callable[[], object] = lambda: None) -> None:
+        self.seen: list[FitEvent] = []
+        self._at, self._action = at, action
+
+    def __call__(self, event: FitEvent) -> None:
+        """Keep an event."""
+        self.seen.append(event)
+        if isinstance(event, StepDone) and event.step == self._at:
+            self._action()
+
+
+def train(model: nn.Module, settings: Settings = Settings(), **options: Any) -> autotrain.api.FitResult:
+    """Train a few epochs under given settings."""
+    given: dict[str, Any] = {
+        "dataset": data(),
+        "validation": data(25, seed=1),
+        "batch_size": BATCH,
+        "device": "cpu",
+        "duration": "2ep",
+        "progress": False,
+        "augmentation": "crop",
+        "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
+    }
+    settings = Settings(**{**settings.as_dict(), "augmentation": "crop"})
+    return autotrain.fit(model, plan=Plan(settings=settings), **{**given, **options})
+
+
+def facts(result: autotrain.api.FitResult) -> dict[str, Any]:
+    """Return what a training came to, but for how long it took."""
+    return {
+        "weights": result.model.state_dict(),
+        "losses": [entry.loss for entry in result.history],
+        "validation": [(entry.validation_loss, entry.accuracy) for entry in result.history],
+        "images": [entry.images for entry in result.history],
+        "steps": result.steps,
+    }
+
+
+def rank() -> int:
+    """Return this process's number."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def keep(folder: Path, name: str, found: Any) -> None:
+    """Write what a rank found."""
+    torch.save(found, folder / f"{name}-{rank()}.pt")
+
+
+class Grows(nn.Module):
+    """Runs out of memory on rank 1 where more than so many images come at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the images."""
+        if rank() == 1 and self.training and len(images) > self.most:
+            raise torch.OutOfMemoryError("out of memory, as the test wants it")
+        return images
+
+
+class Skips(nn.Module):
+    """Has one parameter that nobody uses, and one that rank 0 alone uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.never, self.first = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the images, on rank 0 by way of a parameter."""
+        return images * self.first if rank() == 0 else images
+
+
+def equal(folder: Path) -> None:
+    """Train one step, some epochs, and those in micro-batches."""
+    keep(folder, "step", facts(train(network(), duration="1step")))
+    keep(folder, "epochs", facts(train(network(nn.Identity()))))
+    keep(folder, "parts", facts(train(network(), Settings(micro_batches=2), clip_norm=0.5, ema=0.9)))
+    keep(folder, "loader", facts(train(network(), Settings(workers=1))))
+
+
+def odd(folder: Path) -> None:
+    """Train what fits in halves only, and what leaves parameters out."""
+    events = Events()
+    keep(folder, "halved", facts(train(network(Grows(3)), callbacks=[events])))
+    keep(folder, "events", [type(event).__name__ for event in events.seen])
+    model = network(Skips())
+    train(model)
+    keep(folder, "skips", model.state_dict())
+    try:
+        train(network(), dataset=folder / "nowhere")
+    except autotrain.errors.AutotrainError as problem:
+        keep(folder, "refused", str(problem))
+
+
+def stopped(folder: Path) -> None:
+    """Go on from the latest checkpoint; die, or be told to end, where the test wants it."""
+    loop.TELL_S = 0.0
+    who, at, number = (int(os.environ.get(f"STOP_{name}", "-1")) for name in ("RANK", "STEP", "SIGNAL"))
+    model = network(nn.Dropout(0.2)) if "DROPOUT" in os.environ else network()
+    dies = Stops(at, number if rank() == who else 0)
+    model.register_forward_pre_hook(dies)
+    found = facts(train(model, duration="6ep", checkpoints=folder / "kept", resume="auto", every="2step"))
+    keep(folder, "end", found)
+
+
+class Fragile(Dataset[tuple[torch.Tensor, int]]):
+    """Samples that take their time, and end the worker that loads them on rank 1."""
+
+    def __init__(self) -> None:
+        self.images, self.labels = data(200)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        if rank() == 1 and get_worker_info() is not None:
+            os._exit(7)
+        time.sleep(0.002)
+        return self.images[place].float() / 255, int(self.labels[place])
+
+
+def probed(folder: Path) -> None:
+    """Probe on all ranks, and train with what was found."""
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    given: dict[str, Any] = {"batch_size": BATCH, "device": "cpu", "budget": "20s", "progress": False}
+    result = autotrain.probe(model, Fragile(), duration="50ep", **given)
+    keep(folder, "untouched", all(torch.equal(before[name], value) for name, value in model.state_dict().items()))
+    keep(folder, "failures", [entry.reason for entry in result.session.failures])
+    keep(folder, "kinds", [entry.kind.name for entry in result.session.measurements])
+    keep(folder, "plan", result.plan.to_yaml())
+    fitted = autotrain.fit(model, Fragile(), duration="1ep", plan=result.plan, batch_size=BATCH, progress=False)
+    keep(folder, "end", fitted.steps)
+
+
+class Stops:
+    """Sends this process a signal before one of its forward passes in training."""
+
+    def __init__(self, at: int, number: int) -> None:
+        self.left, self.number = at, number
+
+    def __call__(self, model: nn.Module, given: Sequence[Any]) -> None:
+        """Count a pass."""
+        if model.training:
+            time.sleep(float(os.environ.get("SLOW_S", "0")))
+        if model.training and self.number > 0:
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), self.number)
+
+
+JOBS: dict[str, Job] = {entry.__name__: entry for entry in (equal, odd, probed, stopped)}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    signal.alarm(200)
+    JOBS[sys.argv[1]](Path(sys.argv[2]))
