@@ -35,6 +35,7 @@ class Host:
         """Start one rank of the job here."""
         launcher = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", "--nproc-per-node=1"]
         meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES[0]}:{PORT}", "--rdzv-id=test"]
+        meeting += [f"--rdzv-conf=is_host={int(self.address == ADDRESSES[0])}"]  # no name leads to these addresses
         inside = ["ip", "netns", "exec", self.name]
         return subprocess.Popen(
             [*inside, *launcher, *meeting, f"--local-addr={self.address}", ranked.__file__, "stopped", str(folder)],
