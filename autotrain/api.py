@@ -21,7 +21,7 @@ from autotrain.errors import PlanError, SettingsError, TaskError, unknown
 from autotrain.hardware.machine import Machine, machine_facts
 from autotrain.installation import check_installation
 from autotrain.knobs.base import Effect
-from autotrain.knobs.registry import KNOBS, canonical, illegal
+from autotrain.knobs.registry import KNOBS, canonical, default_settings, illegal
 from autotrain.measure.session import Session
 from autotrain.plan.plan import Plan
 from autotrain.preparation import device_of, prepare_workload
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger("autotrain")
+
+PROOF_S = 30.0
+"""Seconds in which a plan that was made with another number of processes is put to the proof."""
 
 ALLOWED = {Effect.EXACT.value: Effect.EXACT, Effect.NUMERICS.value: Effect.NUMERICS}
 
@@ -123,7 +126,8 @@ def probe(
         allow: ``numerics`` lets precision, memory format and the like change the rounding, behind a guard; ``exact``
             keeps the model's input and arithmetic bit for bit.
         fix: settings that stay at a value, such as ``{"precision": "fp32"}``.
-        study: file that keeps the Optuna study, which a later probe goes on with.
+        study: file that keeps the Optuna study, which a later probe goes on with; or URL of a database. Machines of one
+            kind can work on one study at the same time, and come to one plan.
         optuna_sampler: what suggests candidates: auto, tpe, gp, linear, random or exhaustive.
         compile: when to try torch.compile: auto (for trainings of half an hour and more), on or off.
         isolate: run every measurement in a child process, not only those that may kill theirs.
@@ -160,7 +164,8 @@ def fit(
 ) -> FitResult:
     """Probe, unless a plan is given, and train with the plan; the learning rate moves every step.
 
-    A training that goes on from a checkpoint has the plan that it was begun with, unless another is given.
+    A training that goes on from a checkpoint has the plan that it was begun with, unless another is given. A plan that
+    was made with another number of processes is first put to the proof, which takes half a minute.
 
     Args:
         model: what to train, or a whole Task; it stays the same object and is trained in place.
@@ -199,7 +204,10 @@ def fit(
         probed = _probe(workload, machine, options, progress=progress, observer=observer)
         given, session = probed.plan, probed.session
     else:
-        given = _applicable(given, workload, machine, name=str(plan) if isinstance(plan, str | Path) else "the plan")
+        name = str(plan) if isinstance(plan, str | Path) else "the plan"
+        given = _applicable(given, workload, machine, name=name)
+        if found is None and _made_for_others(given, workload):
+            given, session = _proven(given, workload, machine, options, progress=progress, observer=observer, name=name)
     workload = replace(workload, augmentation=given.settings.augmentation)
     trained = _train(workload, given, training, found, progress=progress, observer=fit_observer)
     if trained.signal == signal.SIGTERM:
@@ -235,7 +243,7 @@ def _options(
         budget_s=parse_budget(budget),
         allow=_effect(allow),
         fixed=_checked(fix),
-        study=None if study is None else Path(study),
+        study=study if study is None or (isinstance(study, str) and "://" in study) else Path(study),
         sampler=sampler,
         compile=compile,
         isolate=isolate,
@@ -356,6 +364,33 @@ def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) 
     if problem:
         raise PlanError(f"{name}: not possible here: {problem}. Probe again")
     return replace(plan, settings=settings)
+
+
+def _made_for_others(plan: Plan, workload: Workload) -> bool:
+    """Tell whether a plan was measured with another number of processes, among which cores and links were shared."""
+    made, here = plan.provenance.processes, workload.team.world.world_size
+    return bool(made) and made != here
+
+
+def _proven(
+    plan: Plan,
+    workload: Workload,
+    machine: Machine,
+    options: ProbeOptions,
+    *,
+    progress: bool,
+    observer: Observer | None,
+    name: str,
+) -> tuple[Plan, Session | None]:
+    """Return a plan made elsewhere with evidence from here, or the default where it does not beat that here."""
+    workload = replace(workload, augmentation=plan.settings.augmentation)
+    if plan.settings == default_settings(workload):
+        return plan, None
+    options = replace(options, only=plan.settings, budget_s=options.budget_s or PROOF_S, study=None, compile="off")
+    probed = _probe(workload, machine, options, progress=progress, observer=observer)
+    if probed.plan.settings != plan.settings and workload.team.leads:
+        log.warning("%s: its settings are not proven to be faster than the default's here, which are taken", name)
+    return replace(probed.plan, seed=plan.seed), probed.session
 
 
 def _effect(allow: str) -> Effect:

@@ -34,6 +34,18 @@ class Settings:
     micro_batches: int = 1
     """Parts that a batch passes the model in, one after the other, for one update; fewer images in memory at once."""
 
+    bucket_mib: int = 25
+    """Size of the parts in which gradients travel between ranks, in MiB; without effect for one process alone."""
+
+    gradient_precision: str = "fp32"
+    """In what gradients travel between ranks: fp32 (as they are) or bf16; likewise."""
+
+    gradient_views: bool = False
+    """Let gradients lie in the buffers that travel between ranks, which saves a copy; likewise."""
+
+    static_graph: bool = False
+    """Promise that every step takes the same way through the model, so that ranks need not look; likewise."""
+
     augmentation: str = "none"
     """Policy that every training image goes through: none, flip, crop, trivial, rand, autoaugment or augmix."""
 

@@ -59,7 +59,7 @@ _SCHEDULE = "Learning rate: cosine (default), linear, constant, trapezoid, onecy
 _SAMPLER = "What suggests candidates: auto (default), tpe, gp, linear, random, or exhaustive, all in turn."
 _ISOLATE = "Measure every candidate in a process of its own, which may crash without harm; slower."
 _COMPILE = "Try torch.compile: auto (default) where the training is long enough for it to pay, on, or off."
-_STUDY = "File that keeps the Optuna study, to go on with it later: .db (SQLite) or .journal."
+_STUDY = "File that keeps the Optuna study, to go on with it later: .db (SQLite) or .journal; or a database's URL."
 _FIX = "A setting that stays as given, such as precision=fp32; may be repeated."
 
 
@@ -95,7 +95,7 @@ class Options:
     compile: Annotated[Compiling, _opt(_COMPILE)] = Compiling.AUTO
     sampler: Annotated[Sampler, _opt(_SAMPLER)] = Sampler.AUTO
     isolate: Annotated[bool, _opt(_ISOLATE, "--isolate")] = False
-    study: Annotated[Path | None, _opt(_STUDY)] = None
+    study: Annotated[str | None, _opt(_STUDY)] = None
     quiet: Annotated[bool, _opt("Tell nothing but warnings and errors.", "--quiet", "-q")] = False
     debug: Annotated[bool, _opt("Show tracebacks, and every candidate.", "--debug")] = False
 

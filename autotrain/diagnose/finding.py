@@ -15,6 +15,7 @@ class Bottleneck(Enum):
     COMPUTE = "compute-bound"
     TRANSFER = "transfer-bound"
     LAUNCH = "launch-bound"
+    COMMUNICATION = "communication-bound"
     SHARED_CORES = "shared cores"
     BALANCED = "balanced"
 
@@ -45,6 +46,9 @@ class Cause(StrEnum):
 
     MODEL = "heavy model"
     """The arithmetic of forward pass, backward pass and update."""
+
+    EXCHANGE = "exchange of gradients"
+    """Ranks wait for each other's gradients while nothing else is to be done."""
 
     OVERSUBSCRIBED = "too many workers for the cores"
     """Processes and threads that want to run are more than the cores, and get in each other's way."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from autotrain.data.stages import Stage
 from autotrain.diagnose.demand import Demand, demand, predict, uncalibrated
 from autotrain.diagnose.finding import Bottleneck, Cause, Finding
+from autotrain.measure.exchange import Exchange
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.profile import StageProfile
 from autotrain.measure.session import Session
@@ -28,12 +29,16 @@ STARVED_SYNC = 0.1
 OVERHEAD = 0.6
 """Share of a step that does not depend on the batch from which on its operators are too small."""
 
+COMMUNICATES = 0.25
+"""Share of a step in which nothing but gradients is under way, from which on they are the bottleneck."""
+
 TINY_S = 2e-4
 """Such a step spends less than this on an operator; where it takes longer, it is weights that the time goes into."""
 
 SIMPLER = 0.97
 """Of remedies that reach this share of the best one's predicted rate, the one with the fewest changes is named."""
 
+EXCHANGE_KNOBS = ("bucket_mib", "gradient_precision", "gradient_views", "static_graph")
 COMPUTE_KNOBS = (
     "precision",
     "memory_format",
@@ -42,6 +47,7 @@ COMPUTE_KNOBS = (
     "optimizer_kernel",
     "cudnn_benchmark",
     "micro_batches",
+    *EXCHANGE_KNOBS,
 )
 WHO_LOADS = ("workers", "prefetch", "loader")
 INPUT_KNOBS = ("placement", "decoder", "resize", "cache", "pinning", *WHO_LOADS)
@@ -55,6 +61,7 @@ KNOBS_BY_CAUSE: Mapping[Cause, tuple[str, ...]] = {
     Cause.TRANSFER: INPUT_KNOBS,
     Cause.TINY_KERNELS: COMPUTE_KNOBS,
     Cause.MODEL: COMPUTE_KNOBS,
+    Cause.EXCHANGE: EXCHANGE_KNOBS,
     Cause.OVERSUBSCRIBED: ("threads", *WHO_LOADS),
 }
 """Settings that relieve a cause."""
@@ -64,6 +71,7 @@ KNOBS_BY_BOTTLENECK: Mapping[Bottleneck, tuple[str, ...]] = {
     Bottleneck.TRANSFER: INPUT_KNOBS,
     Bottleneck.COMPUTE: COMPUTE_KNOBS,
     Bottleneck.LAUNCH: COMPUTE_KNOBS,
+    Bottleneck.COMMUNICATION: EXCHANGE_KNOBS,
 }
 """The same where the cause is not known."""
 
@@ -73,6 +81,7 @@ ADVICE: Mapping[Cause, str] = {
     Cause.COLLATION: "a cheaper collate function",
     Cause.DATASET: "less work in __getitem__",
     Cause.STORAGE: "a nearer copy of the files",
+    Cause.EXCHANGE: "a larger batch, or a faster network between the machines",
     Cause.OVERSUBSCRIBED: "fewer workers do as well, with less memory",
 }
 """What people can do themselves where no setting helps."""
@@ -101,10 +110,14 @@ def _named(session: Session, full: Measurement, need: Demand) -> Finding:
         f"training alone reaches {compute:,.0f} images/s, loading alone {loading:,.0f}, both {full.rate.value:,.0f}"
     )
     evidence = [ceilings, f"{full.wait_share:.0%} of the time the training process waits for images"]
+    if session.exchange is not None:
+        evidence += [_exchange_words(session.exchange), *session.exchange.stragglers()]
     transfer = full.transfer_share
     if transfer is not None and transfer > 1 - DOMINANT and full.wait_share < DOMINANT:
         words = f"copies to the device take {transfer:.0%} of the time"
         return Finding(bottleneck=Bottleneck.TRANSFER, evidence=(*evidence, words), cause=Cause.TRANSFER)
+    if (exposed := _exposed(session, full)) is not None and exposed > COMMUNICATES:
+        return Finding(bottleneck=Bottleneck.COMMUNICATION, evidence=tuple(evidence), cause=Cause.EXCHANGE)
     if _starves(session, full):
         words = "the device waits for the host to issue work: its kernels are too small"
         return Finding(bottleneck=Bottleneck.LAUNCH, evidence=(*evidence, words), cause=Cause.TINY_KERNELS)
@@ -121,6 +134,20 @@ def _named(session: Session, full: Measurement, need: Demand) -> Finding:
         return Finding(bottleneck=Bottleneck.COMPUTE, evidence=tuple(evidence))
     bottleneck = Bottleneck.INPUT if loading < 0.8 * compute else Bottleneck.BALANCED
     return Finding(bottleneck=bottleneck, evidence=tuple(evidence))
+
+
+def _exposed(session: Session, full: Measurement) -> float | None:
+    """Return the share of a step of full training in which gradients travel and nothing else is done."""
+    if session.exchange is None:
+        return None
+    return session.exchange.exposed_s * full.rate.value / session.job.batch_size
+
+
+def _exchange_words(exchange: Exchange) -> str:
+    return (
+        f"{len(exchange.ranks)} ranks exchange {exchange.bytes / 2**20:,.1f} MiB of gradients in each step, which "
+        f"makes it {exchange.together_s * 1e3:,.1f} ms instead of {exchange.apart_s * 1e3:,.1f}"
+    )
 
 
 def _busy(session: Session, full: Measurement) -> float:
@@ -171,6 +198,8 @@ def _caused(session: Session, full: Measurement, need: Demand, finding: Finding)
     """Return the finding with its cause, more evidence for it, and what its end would give."""
     if finding.bottleneck is Bottleneck.TRANSFER:
         return replace(finding, relief=_relief_of_transfer(session, full, need))
+    if finding.bottleneck is Bottleneck.COMMUNICATION:
+        return replace(finding, relief=1.0 / (1.0 - min(0.9, _exposed(session, full) or 0.0)))
     if finding.bottleneck is Bottleneck.COMPUTE:
         return _compute_cause(session, finding)
     if finding.bottleneck is Bottleneck.SHARED_CORES:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from autotrain.team import Team
@@ -37,10 +38,22 @@ class Parallel:
         team: the ranks.
         model: the live model, on its device.
         loss: of a batch, with the precision of training.
+        compressed: have gradients travel as bfloat16.
+        options: of DistributedDataParallel.
     """
 
-    def __init__(self, team: Team, model: nn.Module, loss: Callable[[Any], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        team: Team,
+        model: nn.Module,
+        loss: Callable[[Any], torch.Tensor],
+        *,
+        compressed: bool = False,
+        **options: Any,
+    ) -> None:
         self._team = team
+        self._compressed = compressed
+        self._options = options
         self._whole = Whole(model, loss)
         self._parallel: DistributedDataParallel | None = None
         self.careful = True
@@ -80,7 +93,11 @@ class Parallel:
         trained = [entry for entry in self._whole.parameters() if entry.requires_grad]
         unused = self._unused(trained)
         self._average([entry for place, entry in enumerate(trained) if place not in (unused or ())])
-        self._parallel = DistributedDataParallel(self._whole, find_unused_parameters=unused is not None)
+        self._parallel = DistributedDataParallel(
+            self._whole, find_unused_parameters=unused is not None, **self._options
+        )
+        if self._compressed:
+            self._parallel.register_comm_hook(None, bf16_compress_hook)
         self.careful = False
         return result
 
@@ -100,7 +117,16 @@ class Parallel:
         for alike in dict.fromkeys((entry.dtype, entry.device) for entry in gradients):
             own = [entry for entry in gradients if (entry.dtype, entry.device) == alike]
             flat = torch.cat([entry.reshape(-1) for entry in own])
-            dist.all_reduce(flat)
             flat /= self._team.world.world_size
+            if self._compressed:
+                flat = flat.to(torch.bfloat16)
+            dist.all_reduce(flat)
             for gradient, mean in zip(own, flat.split([entry.numel() for entry in own]), strict=True):
                 gradient.copy_(mean.view(gradient.shape))
+
+
+def rounded(parameters: Iterable[nn.Parameter]) -> None:
+    """Round gradients as if they had travelled as bfloat16."""
+    for entry in parameters:
+        if entry.grad is not None:
+            entry.grad.copy_(entry.grad.to(torch.bfloat16))

@@ -382,10 +382,12 @@ class Rig:
         contexts, scalers = [], []
         options: dict[str, Any] = {}
         compiler_options: dict[str, Any] = {}
+        parallel: dict[str, Any] = {}
         for knob in KNOBS:
             value = getattr(self.settings, knob.name)
             knob.step_options(value, options)
             knob.compiler_options(value, compiler_options)
+            knob.parallel_options(value, parallel)
             contexts.append(knob.step_context(value, self.device))
             scalers.append(knob.scaler(value, self.device))
         if compiler_options:
@@ -399,6 +401,7 @@ class Rig:
             scaler=next((scaler for scaler in scalers if scaler is not None), None),
             clip_norm=self._clip_norm,
             forward=self._compiled,
+            parallel=parallel,
             **options,
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from autotrain.engine.micro_batches import split
-from autotrain.engine.parallel import Parallel
+from autotrain.engine.parallel import Parallel, rounded
 from autotrain.errors import TaskError
 from autotrain.workload import Workload
 
@@ -28,6 +28,7 @@ class Step:
         clip_norm: largest norm of the gradient; None leaves it.
         forward: the model's forward pass, where it is another callable than the model itself.
         parts: micro-batches that a batch passes the model in; the update is that of the whole batch.
+        parallel: how gradients travel between ranks, options of Parallel; one process alone rounds them likewise.
 
     Under several ranks each is handed its part of the batch, and the update is that of the whole batch too.
     """
@@ -43,6 +44,7 @@ class Step:
         clip_norm: float | None = None,
         forward: Callable[[Any], Any] | None = None,
         parts: int = 1,
+        parallel: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -54,12 +56,16 @@ class Step:
         self.parts = parts
         """Micro-batches that a batch passes the model in."""
 
+        self._silent = False
         self._parallel: Parallel | None = None
         self._weight = 1.0
         """What this rank's loss counts for in the mean of all."""
 
+        self._rounds = workload.team.alone and bool(parallel and parallel.get("compressed"))
+        """Whether this process stands for one of several, whose gradients are rounded on their way."""
+
         if not workload.team.alone:
-            self._parallel = Parallel(workload.team, model, self.loss)
+            self._parallel = Parallel(workload.team, model, self.loss, **(parallel or {}))
             self._parallel.begin()
             self._weight = workload.stream().weight
 
@@ -91,8 +97,19 @@ class Step:
             loss = self._parallel.carefully(lambda: self._passes(content))
         else:
             loss = self._passes(content)
+        if self._rounds:
+            rounded(self.model.parameters())
         self._update()
         return loss
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Have ranks train apart within: nothing is sent, and each updates by its own gradients."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
     @property
     def repeatable(self) -> bool:
@@ -108,14 +125,21 @@ class Step:
     def _passes(self, content: Any) -> torch.Tensor:
         """Pass a batch forward and backward; return its loss."""
         if self.parts == 1:
-            return self._backward(content, self._weight)
+            with self._apart(when=False):
+                return self._backward(content, self._weight)
         parts = split(content, self.parts)
         losses: list[torch.Tensor] = []
         for part, share in parts:
             last = len(losses) == len(parts) - 1
-            with nullcontext() if last or self._parallel is None else self._parallel.apart():
+            with self._apart(when=not last):
                 losses.append(self._backward(part, share * self._weight))
         return torch.stack(losses).sum()
+
+    def _apart(self, *, when: bool) -> AbstractContextManager[None]:
+        """Return a context in which gradients stay on this rank, on a condition or while nothing is to be sent."""
+        if self._parallel is None or not (when or self._silent):
+            return nullcontext()
+        return self._parallel.apart()
 
     def _backward(self, content: Any, share: float) -> torch.Tensor:
         """Add the gradient of images that are a share of the batch; return their share of its loss, detached."""

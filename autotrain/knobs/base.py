@@ -123,6 +123,9 @@ class Knob:
     def step_options(self, value: Value, options: dict[str, Any]) -> None:
         """Fill in keyword arguments of the Step."""
 
+    def parallel_options(self, value: Value, options: dict[str, Any]) -> None:
+        """Fill in how gradients travel between ranks: keyword arguments of Parallel."""
+
     def compiler_options(self, value: Value, options: dict[str, Any]) -> None:
         """Fill in keyword arguments of the compiled forward pass; with none of them there is no compiler."""
 

@@ -11,10 +11,13 @@ from autotrain.errors import SettingsError, unknown
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.augmentation import Augmentation
 from autotrain.knobs.base import Choices, Effect, Knob, Side
+from autotrain.knobs.buckets import Buckets
 from autotrain.knobs.cache import CacheChoice
 from autotrain.knobs.compile import Compile
 from autotrain.knobs.cudnn_benchmark import CudnnBenchmark
 from autotrain.knobs.decoder import DecoderChoice
+from autotrain.knobs.gradient_precision import GradientPrecision
+from autotrain.knobs.gradient_views import GradientViews
 from autotrain.knobs.loader import LoaderKind
 from autotrain.knobs.members import Members
 from autotrain.knobs.memory_format import MemoryFormat
@@ -25,6 +28,7 @@ from autotrain.knobs.placement import Placement
 from autotrain.knobs.precision import Precision
 from autotrain.knobs.prefetch import Prefetch
 from autotrain.knobs.resize import Resize
+from autotrain.knobs.static_graph import StaticGraph
 from autotrain.knobs.threads import Threads
 from autotrain.knobs.workers import Workers
 from autotrain.settings import Settings, Value
@@ -39,6 +43,10 @@ KNOBS: tuple[Knob, ...] = (
     OptimizerKernel(),
     CudnnBenchmark(),
     MicroBatches(),
+    Buckets(),
+    GradientPrecision(),
+    GradientViews(),
+    StaticGraph(),
     Augmentation(),
     Placement(),
     CacheChoice(),

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
+import torch.distributed as dist
+from torch import nn
+
 from autotrain.data.caching import WarmSets
 from autotrain.engine.restore import untouched
 from autotrain.errors import AutotrainError
@@ -80,6 +83,25 @@ def apart(workload: Workload) -> Workload:
     """Return the workload of one rank, as if it were alone with its part of each batch."""
     ticket = workload.stream().ticket(0)
     return replace(workload, team=ALONE, batch_size=len(ticket.positions))
+
+
+@contextmanager
+def unsynced(workload: Workload) -> Iterator[None]:
+    """Have batch statistics that all ranks share be those of this rank alone, while the others do something else."""
+    layers = [layer for layer in workload.model.modules() if isinstance(layer, nn.SyncBatchNorm)]
+    if workload.team.alone or not layers:
+        yield
+        return
+    before = [layer.process_group for layer in layers]
+    group = dist.new_group([workload.team.world.rank], backend="gloo", use_local_synchronization=True)
+    try:
+        for layer in layers:
+            layer.process_group = group
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.process_group = own
+        dist.destroy_process_group(group)
 
 
 def _serve(workload: Workload, call: Call, resident: Resident) -> None:

@@ -11,6 +11,7 @@ from autotrain.errors import PlanError, SettingsError
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import key
+from autotrain.measure.exchange import Exchange
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.profile import StageProfile
 from autotrain.settings import Settings, Value
@@ -186,6 +187,9 @@ class Session:
     profile: StageProfile | None = None
     """Where the default's loading spends its time; None where it was not profiled."""
 
+    exchange: Exchange | None = None
+    """What several ranks spend on each other's gradients; None for one process alone."""
+
     seconds: float = 0.0
     """Length of the probe."""
 
@@ -280,6 +284,7 @@ def _revive(values: Mapping[str, Any]) -> dict[str, Any]:
             for entry in values["guards"]
         ),
         "profile": None if stages is None else StageProfile.from_dict(stages),
+        "exchange": None if values.get("exchange") is None else Exchange.from_dict(values["exchange"]),
         "attributions": tuple(Attribution(**entry) for entry in attributions),
         "policies": tuple(_policy_cost(entry) for entry in values.get("policies", ())),
         "largest_batch": None if batch is None else LargestBatch(**batch),

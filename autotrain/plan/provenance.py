@@ -75,7 +75,7 @@ def _machine_differs(made: Provenance, here: Provenance) -> Iterator[str]:
         yield f"made on another machine of the same kind, {then}: probe again if its rates matter"
     alike = (made.processes, made.processes_per_machine) == (here.processes, here.processes_per_machine)
     if made.processes and here.processes and not alike:
-        yield f"made with {_processes(made)}; these are {_processes(here)}: probe again"
+        yield f"made with {_processes(made)}; these are {_processes(here)}: what it gained there need not hold"
     if _differ(made.device, here.device):
         yield f"made for device '{made.device}'; this run is on '{here.device}': probe again"
 

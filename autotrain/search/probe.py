@@ -22,6 +22,7 @@ from autotrain.knobs.registry import Space, canonical, default_settings, key, le
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.crew import dismiss, follow
+from autotrain.measure.exchange import Exchange, exchange
 from autotrain.measure.isolate import why_not
 from autotrain.measure.measurement import Kind
 from autotrain.measure.profile import StageProfile, profile
@@ -79,8 +80,8 @@ class ProbeOptions:
     fixed: Mapping[str, Value] | None = None
     """Settings that stay as given."""
 
-    study: Path | None = None
-    """File in which the Optuna study is kept and gone on with."""
+    study: Path | str | None = None
+    """File, or URL of a database, in which the Optuna study is kept and gone on with, here and on other machines."""
 
     sampler: str = "auto"
     """What suggests candidates, by name; see ``search.samplers``."""
@@ -90,6 +91,9 @@ class ProbeOptions:
 
     isolate: bool = False
     """Whether every measurement runs in a child process, not only those that may kill theirs."""
+
+    only: Settings | None = None
+    """The one candidate that is put to the proof; None searches for candidates."""
 
     advise_batch: bool = True
     """Whether to look for the largest batch that fits."""
@@ -174,15 +178,23 @@ class Prober:
                 self._check()
                 self._default()
                 try:
-                    self._search()
-                    self._policy()
+                    if self.options.only is None:
+                        self._search()
+                        self._policy()
+                    else:
+                        self.recorder.full(self.options.only)
                 except KeyboardInterrupt:
                     self.recorder.note(interrupted=True)
                     self.observer(Interrupted())
                 tournament = self._tournament()
+                if self.options.study is not None:
+                    tournament.share(self.study)
                 chosen = Proof(self.recorder, tournament, self.budget, self._tell).choose()
-                self._attribute(chosen, tournament)
-                self._advise(chosen)
+                if self.options.study is not None and chosen != self.space.default:
+                    self.study.conclude(chosen)
+                if self.options.only is None:
+                    self._attribute(chosen, tournament)
+                    self._advise(chosen)
         except KeyboardInterrupt:
             self.recorder.note(interrupted=True)
         finally:
@@ -267,9 +279,22 @@ class Prober:
         self.recorder.compute(default)
         self.recorder.loading(default)
         self.recorder.note(profile=self._profile(self.workload.batch_size / rate))
+        if not self.workload.team.alone:
+            self._exchange(default)
         self.finding = diagnose(self.session, self.space.members)
         if self.finding is not None:
             self._tell(Diagnosed(finding=self.finding))
+
+    def _exchange(self, default: Settings) -> None:
+        """Measure what ranks spend on each other, and say which of them hold up the others."""
+        try:
+            found: Exchange = self.recorder.run(exchange, default, settings=[default], limit_s=20.0)
+        except CandidateError as problem:
+            log.info("the exchange of gradients could not be measured: %s", problem)
+            return
+        self.recorder.note(exchange=found, notes=(*self.session.notes, *found.stragglers()))
+        for words in found.stragglers():
+            self._tell(Noted(words=words))
 
     def _profile(self, step_s: float) -> StageProfile | None:
         """Return where the default's loading time goes; None where that cannot be told."""
@@ -292,6 +317,7 @@ class Prober:
         training_first = self.finding is not None and self.finding.bottleneck in (
             Bottleneck.COMPUTE,
             Bottleneck.LAUNCH,
+            Bottleneck.COMMUNICATION,
         )
         if training_first:
             self._ceilings(1.3 * CEILINGS_SHARE)

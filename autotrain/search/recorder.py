@@ -15,8 +15,9 @@ from autotrain.errors import CandidateError
 from autotrain.knobs.registry import KNOBS
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst, gpu_conditions
 from autotrain.measure.clock import Clock
-from autotrain.measure.crew import apart, call_all
+from autotrain.measure.crew import apart, call_all, unsynced
 from autotrain.measure.drive import FullDrive, InputDrive, Resident
+from autotrain.measure.exchange import exchange
 from autotrain.measure.failure import candidate
 from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatOptions, Lane, heat, steady_rate
 from autotrain.measure.isolate import Child
@@ -110,11 +111,11 @@ class Recorder:
             options["report"] = report
         workload = self.workload
         if not workload.team.alone:
-            if function in (heat, duel, one_burst):
+            if function in (heat, duel, one_burst, exchange):
                 result: Result = call_all(workload, function, *arguments, **options)
                 return result
             workload = apart(workload)
-        with candidate():
+        with unsynced(self.workload), candidate():
             return function(workload, *arguments, **options)
 
     def full(self, settings: Settings, *, options: BurstOptions = SCREENING) -> Measurement | None:

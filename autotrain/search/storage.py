@@ -1,10 +1,11 @@
-"""Where studies are kept: SQLite or Optuna's journal, in one file, for several processes of one machine at a time."""
+"""Where studies are kept: SQLite or Optuna's journal in one file, or a database; for several processes at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -42,12 +43,14 @@ LONGEST_TRIAL = timedelta(hours=6)
 """After this a trial of a run that cannot be looked for, having run elsewhere, is taken for abandoned."""
 
 
-def open_study(path: Path | None, name: str, sampler: BaseSampler) -> optuna.Study:
-    """Return the study of a name in a file, made where there is none; what dead runs left running has failed.
+def open_study(path: Path | str | None, name: str, sampler: BaseSampler) -> optuna.Study:
+    """Return the study of a name in a file or database, made where there is none; what dead runs left has failed.
 
     Raises:
-        StudyError: the file is something else, or broken; it is as before.
+        StudyError: the file is something else, or broken; it is as before. Or the database cannot be reached.
     """
+    if isinstance(path, str):
+        return _in_database(path, name, sampler)
     if path is None:
         return optuna.create_study(study_name=name, storage=InMemoryStorage(), sampler=sampler, direction="minimize")
     if path.is_dir() or not path.resolve().parent.is_dir():
@@ -71,6 +74,29 @@ def open_study(path: Path | None, name: str, sampler: BaseSampler) -> optuna.Stu
     return study
 
 
+def shown_to_people(path: Path | str | None) -> str:
+    """Return where a study is kept, without a password."""
+    return re.sub(r"(?<=://)[^@/]*@", "", str(path))
+
+
+def _in_database(url: str, name: str, sampler: BaseSampler) -> optuna.Study:
+    """Return the study in a database that several machines reach."""
+    shown = shown_to_people(url)
+    try:
+        storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        study = optuna.create_study(
+            study_name=name, storage=storage, sampler=sampler, direction="minimize", load_if_exists=True
+        )
+        _end_abandoned(study, storage)
+    except Exception as problem:
+        line = str(problem).replace(url, shown).strip().splitlines()
+        raise StudyError(
+            f"{shown}: cannot be used for a study ({line[0] if line else type(problem).__name__}). "
+            "Give a URL that SQLAlchemy takes, and install its driver; or a file"
+        ) from problem
+    return study
+
+
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Let no two processes open files of a folder at once: tables half made are nobody's, and made twice an error.
@@ -90,6 +116,11 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def this_run() -> str:
     """Return what tells this process from all others: host, process namespace, number, and when it began."""
     return f"{_place()} {os.getpid()} {_began(os.getpid())}"
+
+
+def is_elsewhere(run: str) -> bool:
+    """Tell whether a run is that of another machine."""
+    return run.rpartition(" ")[0].rpartition(" ")[0] != _place()
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:

@@ -16,13 +16,14 @@ from autotrain.errors import SettingsError, StudyError
 from autotrain.knobs.registry import Space
 from autotrain.measure.measurement import Measurement
 from autotrain.search.samplers import AUTO, DEFAULT, Exhaustive, Member, strategy
-from autotrain.search.storage import REASON, RETRY, RUN, open_study, this_run
+from autotrain.search.storage import REASON, RETRY, RUN, is_elsewhere, open_study, shown_to_people, this_run
 from autotrain.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MEASUREMENT = "measurement"
+CHOICE = "choice"
 OBJECTIVE = "predicted seconds of the planned training"
 MOST_WAITING = 64
 """Enqueued settings that are looked at for one batch; beyond them the sampler's come."""
@@ -37,8 +38,8 @@ class Study:
     Args:
         space: the knobs and their choices; its members are what may be suggested, see ``restrict``.
         seed: of the sampler.
-        path: file that is made or gone on with, a journal where it ends in .journal or .log and SQLite otherwise;
-            in memory where None.
+        path: file that is made or gone on with, a journal where it ends in .journal or .log and SQLite otherwise; a
+            URL of a database; in memory where None. Machines of one kind may work on one at the same time.
         name: tells studies of different tasks and machines apart within one file.
         sampler: one of ``samplers.SAMPLERS``.
         facts: what people who open the study in optuna-dashboard want to know, such as the model and the machine.
@@ -53,7 +54,7 @@ class Study:
         space: Space,
         *,
         seed: int,
-        path: Path | None,
+        path: Path | str | None,
         name: str,
         sampler: str = DEFAULT,
         facts: Mapping[str, str | float] | None = None,
@@ -102,6 +103,27 @@ class Study:
         except (ValueError, KeyError, TypeError, SettingsError) as problem:
             raise StudyError(
                 f"study '{self._study.study_name}': a measurement in it cannot be read ({problem}). Give a new file"
+            ) from problem
+
+    def conclude(self, settings: Settings) -> None:
+        """Store the settings that have won here, unless another machine's have been stored before."""
+        if self.concluded() is None:
+            self._study.set_user_attr(CHOICE, {"settings": settings.as_dict(), RUN: self._run})
+
+    def concluded(self) -> Settings | None:
+        """Return the settings that have won on another machine; None where there are none.
+
+        Raises:
+            StudyError: another version of autotrain wrote them.
+        """
+        stored = self._study.user_attrs.get(CHOICE)
+        if stored is None or not is_elsewhere(str(stored.get(RUN, ""))):
+            return None
+        try:
+            return Settings.from_dict(stored["settings"])
+        except (KeyError, TypeError, SettingsError) as problem:
+            raise StudyError(
+                f"study '{self._study.study_name}': the choice in it cannot be read ({problem}). Give a new file"
             ) from problem
 
     def add_known(self, settings: Settings, training_s: float, measurement: Measurement | None = None) -> None:
@@ -230,14 +252,13 @@ class Study:
         """Return what every trial of settings says about itself."""
         return {"changes": _words(settings.changes(self._default)) or "the default", RUN: self._run}
 
-    def _check(self, path: Path | None) -> None:
+    def _check(self, path: Path | str | None) -> None:
         """Refuse a stored study whose knobs have other choices: Optuna would, at the first trial."""
         for trial in self._study.get_trials(deepcopy=False):
             for name, stored in trial.distributions.items():
                 if self._distributions.get(name, stored) != stored:
-                    raise StudyError(
-                        f"{path}: study '{self._study.study_name}' has other choices for '{name}'. Give a new file"
-                    )
+                    where = f"{shown_to_people(path)}: study '{self._study.study_name}'"
+                    raise StudyError(f"{where} has other choices for '{name}'. Give a new file")
 
     def _describe(self, facts: Mapping[str, str | float]) -> None:
         """Store what people read in optuna-dashboard; only what is new, for writing takes time."""

@@ -64,6 +64,9 @@ FINALISTS = 4
 TIE = 1.01
 """Contenders within this factor of the play-off's best are equals, of which the one with the fewest changes wins."""
 
+SHARED_TIE = 1.03
+"""Within this factor of the best, what has won on another machine of the kind is taken, so that all have one plan."""
+
 UNMET_TIE = 1.02
 """The same where there was no time for a play-off, and only heats have told."""
 
@@ -83,6 +86,7 @@ class Tournament:
         self._space = space
         self._budget = budget
         self._tell = tell
+        self._preferred: Settings | None = None
 
     # -- training alone -------------------------------------------------------------------------------------------
 
@@ -200,6 +204,9 @@ class Tournament:
         least = min(training_s(session, entry) for entry in measured)
         tied = [entry for entry in measured if training_s(session, entry) <= tie * least]
         default = session.default
+        for entry in measured:
+            if entry.settings == self._preferred and training_s(session, entry) <= SHARED_TIE * least:
+                return entry.settings
         return min(tied, key=lambda entry: (len(entry.settings.changes(default)), training_s(session, entry))).settings
 
     def compiled(self) -> None:
@@ -245,7 +252,8 @@ class Tournament:
         least = training_s(session, leader)
         ranked = sorted(candidates(session), key=lambda entry: training_s(session, entry))
         close = [entry.settings for entry in ranked if training_s(session, entry) <= CLOSE * least]
-        return list(dict.fromkeys((leader.settings, *close)))[:FINALISTS]
+        shared = [entry.settings for entry in ranked if entry.settings == self._preferred]
+        return list(dict.fromkeys((leader.settings, *shared, *close)))[:FINALISTS]
 
     def _ranked(self) -> dict[Settings, float]:
         """Return the members that may win with their predicted seconds, best first; of equals, what asks for least."""
@@ -319,6 +327,11 @@ class Tournament:
 
     def _illegal(self, settings: Settings) -> str | None:
         return illegal(settings, self._recorder.workload, self._recorder.session.machine)
+
+    def share(self, study: Study) -> None:
+        """Take over what other machines have measured meanwhile; of near equals, prefer what has won on one of them."""
+        self._resume(study)
+        self._preferred = study.concluded()
 
     def _resume(self, study: Study) -> None:
         """Take over what an earlier run of the study measured, so far as this run has not measured it itself."""

@@ -268,6 +268,22 @@ def test_ranks_share_the_batch_of_one_process(batch: int, world: int) -> None:
         assert np.concatenate([shard.positions for shard in shards]).tolist() == alone.ticket(step).positions.tolist()
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_share_an_evaluation_without_loss_or_repeat(world: int) -> None:
+    ranks = [list(InOrder(10, 3, rank=rank, world_size=world).tickets()) for rank in range(world)]
+    assert sorted(int(index) for tickets in ranks for ticket in tickets for index in ticket.indices) == list(range(10))
+    steps = [[ticket.step for ticket in tickets] for tickets in ranks]
+    assert sorted(step for own in steps for step in own) == list(range(4))
+
+
+@pytest.mark.parametrize(("batch", "world"), [(8, 2), (10, 4), (7, 3)])
+def test_parts_count_for_the_images_in_them(batch: int, world: int) -> None:
+    ranks = [Stream(50, batch, seed=5, rank=rank, world_size=world) for rank in range(world)]
+    for stream in ranks:
+        assert stream.weight == pytest.approx(len(stream.ticket(0).indices) * world / batch)
+    assert sum(stream.weight for stream in ranks) == pytest.approx(world)
+
+
 def test_tickets_can_be_asked_for_in_any_order() -> None:
     stream = Stream(20, 4, seed=0)
     forward = [ticket.indices.tolist() for ticket in stream.tickets(0, 15)]

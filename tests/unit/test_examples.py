@@ -2,7 +2,9 @@
 
 import ast
 import importlib
+import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -161,3 +163,27 @@ def test_the_demo_probes_then_trains_with_the_plan(
         assert options.keys() - PROBE_ONLY <= known
     assert Path("plan.yaml").read_text() == "plan"
     assert "90.0%" in capsys.readouterr().out
+
+
+def test_slurm_starts_one_launcher_per_machine_that_meets_the_others_on_the_first(tmp_path: Path) -> None:
+    """With commands of SLURM's that say what they are given."""
+    for name, script in {
+        "scontrol": 'printf "%s\\n" node-7 node-8',
+        "srun": 'printf "%s\\n" "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NODELIST": "node-[7-8]", "SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "2"}
+    ended = subprocess.run(
+        [str(EXAMPLES / "slurm.sh"), "--duration", "2ep"],
+        env={**os.environ, **given, "SLURM_GPUS_ON_NODE": "4", "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = ended.stdout.split("\n")
+    assert words[0] == "torchrun"
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=node-7:29400", "--rdzv-id=42"} <= set(words)
+    command = words[words.index("-m") + 1 : -1]
+    assert command[:3] == ["autotrain", "fit", "examples/task.py"]
+    assert command[3:] == ["--checkpoints", "runs/42", "--resume", "auto", "--duration", "2ep"]

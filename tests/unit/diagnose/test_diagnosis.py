@@ -11,6 +11,7 @@ from made import measured, session
 from autotrain.diagnose.demand import bound, demand, predict
 from autotrain.diagnose.finding import Bottleneck
 from autotrain.diagnose.rules import COMPUTE_KNOBS, INPUT_KNOBS, diagnose
+from autotrain.measure.exchange import Exchange, RankTime
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Session
 from autotrain.settings import Settings
@@ -105,6 +106,38 @@ def cuda(rate: float, *, wait: float, transfer: float, sync: float, ceiling: flo
 )
 def test_beside_an_accelerator_copies_and_launches_can_bind(made, bottleneck):
     assert diagnose(made).bottleneck is bottleneck
+
+
+def ranks(together_s: float, apart_s: float, *own_s: float, wait: float = 0.02) -> Session:
+    """Return the session of ranks that train on 64 images in a step."""
+    times = tuple(RankTime(host=f"host-{place}", training_s=entry, loading_s=0.01) for place, entry in enumerate(own_s))
+    rate = 64 / together_s
+    return session(
+        measured(Kind.FULL, rate, settings=Settings(workers=2), wait=wait),
+        measured(Kind.COMPUTE, rate, settings=Settings(workers=2)),
+        measured(Kind.INPUT, 4 * rate, settings=Settings(workers=1), main=0.0, workers=1.0),
+        default=Settings(workers=2),
+        cores=8,
+        batch_size=64,
+        exchange=Exchange(together_s=together_s, apart_s=apart_s, bytes=50 << 20, ranks=times),
+    )
+
+
+def test_ranks_that_wait_for_each_others_gradients_are_bound_by_that():
+    finding = diagnose(ranks(0.1, 0.06, 0.06, 0.06))
+    assert finding.bottleneck is Bottleneck.COMMUNICATION
+    assert finding.relief == pytest.approx(1 / 0.6)
+    assert "2 ranks exchange 50.0 MiB of gradients in each step, which makes it 100.0 ms instead of 60.0" in " ".join(
+        finding.evidence
+    )
+    assert diagnose(ranks(0.1, 0.09, 0.09, 0.09)).bottleneck is Bottleneck.COMPUTE
+
+
+def test_a_rank_that_holds_up_the_others_is_named():
+    words = " ".join(diagnose(ranks(0.1, 0.09, 0.05, 0.05, 0.09, 0.05)).evidence)
+    assert "rank 2 on host-2 takes 1.8 times as long for training as the others" in words
+    assert "for loading" not in words
+    assert "times as long" not in " ".join(diagnose(ranks(0.1, 0.09, 0.09, 0.085)).evidence)
 
 
 def test_without_both_ceilings_and_a_full_burst_nothing_is_claimed():

@@ -192,3 +192,38 @@ def test_optunas_log_level_and_the_warning_filters_stay(space, tmp_path, level, 
     finally:
         optuna.logging.set_verbosity(own)
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_the_choice_of_another_machine_is_known_to_all_and_the_first_one_stays(space, tmp_path, monkeypatch):
+    path = tmp_path / "shared.journal"
+    first = make(space, path)
+    first.conclude(space.members[3])
+    assert first.concluded() is None  # one's own is no news: a longer probe may find something better
+    monkeypatch.setattr("autotrain.search.storage._place", lambda: "another-machine pid:[1]")
+    other = make(space, path)
+    assert other.concluded() == space.members[3]
+    other.conclude(space.members[4])
+    assert make(space, path).concluded() == space.members[3]
+
+
+def test_two_machines_measure_nothing_twice(space, tmp_path, measure):
+    path = tmp_path / "shared.journal"
+    one, other = make(space, path), make(space, path)
+    asked = one.ask_batch(5)
+    beside = other.ask_batch(5)
+    assert len({settings for _, settings in (*asked, *beside)}) == 10
+    for study, batch in ((one, asked), (other, beside)):
+        for trial, settings in batch:
+            study.tell(trial, 100.0, measure(settings))
+    everything = {settings for _, settings in (*asked, *beside)}
+    assert {entry.settings for entry in one.earlier()} == everything == {entry.settings for entry in other.earlier()}
+
+
+def test_a_database_serves_as_well_and_its_password_is_kept_to_itself(space, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    trial, settings = make(space, url).ask()
+    assert trial.number == 0
+    assert make(space, url).ask()[1] != settings
+    with pytest.raises(StudyError, match=r"^postgresql\+nothing://host/base: cannot be used for a study") as caught:
+        make(space, "postgresql+nothing://me:secret@host/base")
+    assert "secret" not in str(caught.value)
