@@ -205,14 +205,27 @@ def join(device: torch.device) -> Team:
         if not facts.is_distributed:
             return ALONE
         if not dist.is_initialized():
+            _check_meeting(facts)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=_patience())
+            try:
+                dist.init_process_group(backend, timeout=_patience())
+            except (RuntimeError, ValueError) as problem:
+                raise CandidateError(f"the other ranks could not be reached: {_line(problem)}") from problem
             atexit.register(_leave, os.getpid())
         _joined = Team(facts, dist.new_group(backend="gloo", timeout=_patience()))
         log.info("rank %d of %d has met the others", facts.rank, facts.world_size)
     return _joined
+
+
+def _check_meeting(facts: World) -> None:
+    """Refuse ranks that are not told where to meet."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UnsupportedError(
+                f"environment: {name} is not set beside WORLD_SIZE={facts.world_size}. Start the ranks with torchrun"
+            )
 
 
 def _patience() -> timedelta:

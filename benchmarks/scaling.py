@@ -179,8 +179,8 @@ def measured(name: str, device: str, rounds: int) -> dict[str, Any]:
     share = sorted(agreed)[rounds // 2]
     tell(
         f"{name}, {images} images of {size} px per rank and step ({alone_s * 1e3:.1f} ms), {ranks} ranks, each beside "
-        f"one alone: strangers {strangers:.3f}, together {together:.3f}; together beside strangers {beside:.3f}; agreement "
-        f"after each step adds {share:+.2%}"
+        f"one alone: strangers {strangers:.3f}, together {together:.3f}; together beside strangers {beside:.3f}; "
+        f"agreement after each step adds {share:+.2%}"
     )
     return {
         "ranks": ranks,

@@ -12,6 +12,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "memory_format": ("contiguous", "channels_last"),
         "compile": ("none", "default", "reduce-overhead", "max-autotune"),
         "optimizer_kernel": ("own", "foreach", "fused"),
+        "gradient_precision": ("fp32", "bf16"),
         "augmentation": ("none", "flip", "crop", "trivial", "rand", "autoaugment", "augmix"),
         "placement": ("worker", "device"),
         "decoder": (
@@ -25,11 +26,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Settings that are one word of a closed set."""
 
-LEAST: Mapping[str, int] = MappingProxyType({"micro_batches": 1, "threads": 0, "workers": 0, "prefetch": 1})
+LEAST: Mapping[str, int] = MappingProxyType(
+    {"micro_batches": 1, "bucket_mib": 1, "threads": 0, "workers": 0, "prefetch": 1}
+)
 """Settings that are a whole number, with the smallest one allowed."""
 
-SWITCHES: tuple[str, ...] = ("cudnn_benchmark", "pinning")
+SWITCHES: tuple[str, ...] = ("cudnn_benchmark", "gradient_views", "static_graph", "pinning")
 """Settings that are true or false."""
+
+OF_RANKS: tuple[str, ...] = ("bucket_mib", "gradient_precision", "gradient_views", "static_graph")
+"""Settings without effect on one process alone; a plan says nothing of them where they have their defaults."""
 
 _SHOWN_CHARACTERS = 60
 

@@ -13,7 +13,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from autotrain.plan.evidence import Evidence, Worth
 from autotrain.plan.provenance import Provenance
 from autotrain.plan.read import SCHEMA
-from autotrain.plan.values import shown
+from autotrain.plan.values import OF_RANKS, shown
 from autotrain.settings import Settings, Value
 from autotrain.stats.summary import Estimate
 
@@ -69,8 +69,9 @@ def _top(seed: int) -> CommentedMap:
 
 
 def _settings(settings: Settings, worth: tuple[Worth, ...]) -> dict[str, CommentedMap]:
-    values = settings.as_dict()
     defaults = Settings().as_dict()
+    told = settings.as_dict().items()
+    values = {name: value for name, value in told if name not in OF_RANKS or value != defaults[name]}
     measured = {(entry.setting, entry.value): entry for entry in worth}
     section = CommentedMap(values)
     column = max(len(f"  {name}: {shown(value)}  ") for name, value in values.items())

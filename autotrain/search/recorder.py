@@ -351,6 +351,14 @@ def value_words(name: str, value: object) -> str:
         return f"{value} optimizer kernel"
     if name == "cudnn_benchmark":
         return f"{'' if value else 'no '}cuDNN benchmark"
+    if name == "bucket_mib":
+        return f"buckets of {value} MiB"
+    if name == "gradient_precision":
+        return f"gradients sent in {value}"
+    if name == "gradient_views":
+        return f"{'' if value else 'no '}gradient views"
+    if name == "static_graph":
+        return "static graph" if value else "any graph"
     if name == "micro_batches":
         return "whole batches" if value == 1 else f"{value} micro-batches"
     if name == "resize":

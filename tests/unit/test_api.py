@@ -103,10 +103,13 @@ def test_a_task_brings_its_own_dataset(call, tiny_model, dataset, nothing_happen
 
 
 @pytest.mark.parametrize("call", [autotrain.probe, autotrain.fit])
-def test_several_processes_are_refused(call, tiny_model, dataset, monkeypatch, nothing_happens):
+def test_ranks_that_nobody_brings_together_are_refused(call, tiny_model, dataset, monkeypatch, nothing_happens):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UnsupportedError, match="one of 2 processes"):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(
+        UnsupportedError, match="MASTER_ADDR is not set beside WORLD_SIZE=2. Start the ranks with torchrun"
+    ):
         call(tiny_model(), dataset)
 
 

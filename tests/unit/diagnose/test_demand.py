@@ -190,6 +190,10 @@ COMPUTE_SIDE = {
     "optimizer_kernel": "fused",
     "cudnn_benchmark": True,
     "micro_batches": 2,
+    "bucket_mib": 5,
+    "gradient_precision": "bf16",
+    "gradient_views": True,
+    "static_graph": True,
     "threads": 1,
 }
 

@@ -214,7 +214,7 @@ def test_two_machines_measure_nothing_twice(space, tmp_path, measure):
     assert len({settings for _, settings in (*asked, *beside)}) == 10
     for study, batch in ((one, asked), (other, beside)):
         for trial, settings in batch:
-            study.tell(trial, 100.0, measure(settings))
+            study.tell(trial, 100.0, measure(settings, 100.0))
     everything = {settings for _, settings in (*asked, *beside)}
     assert {entry.settings for entry in one.earlier()} == everything == {entry.settings for entry in other.earlier()}
 
