@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import socket
@@ -181,6 +182,10 @@ class Team:
         setattr(error, _TOLD, True)
         raise error
 
+    def leave(self) -> None:
+        """Let go of the other ranks."""
+        self._group = None
+
     def __reduce__(self) -> tuple[type[Team], tuple[()]]:
         """A copy in another process is alone."""
         return Team, ()
@@ -237,8 +242,15 @@ def _patience() -> timedelta:
 
 
 def _leave(pid: int) -> None:
-    if os.getpid() == pid and dist.is_initialized():  # not in a worker that was forked
-        dist.destroy_process_group()
+    """End the process groups while Python is whole; where something still holds one, torch may abort this process."""
+    global _joined
+    if os.getpid() != pid or not dist.is_initialized():  # in a worker that was forked, or ended by somebody else
+        return
+    if _joined is not None:
+        _joined.leave()
+        _joined = None
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def loss_of_ranks(problem: BaseException) -> bool:
