@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from autotrain.errors import AutotrainError, CandidateError, UnsupportedError
-from autotrain.world import World, world
+from autotrain.world import World, place, world
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ class Team:
         self.world = world
         self._group = group
         self._interrupted = False
+        here = place(), os.getpid()
+        others = () if group is None else self.everyone(here)
+        self.neighbours = tuple(pid for where, pid in others if where == here[0] and pid != here[1])
+        """Process numbers of the other ranks on this machine."""
 
     @property
     def alone(self) -> bool:

@@ -1,6 +1,7 @@
 """The ranks that train together: facts from torchrun's environment; one process when there is none."""
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ class World:
     def cpu_budget(self, usable: int) -> int:
         """Return this process's share of the machine's usable cores, at least 1."""
         return max(1, usable // self.local_world_size)
+
+
+def place() -> str:
+    """Return host and process namespace, within which process numbers mean something."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = "-"
+    return f"{platform.node()} {space}"
 
 
 def world(environ: Mapping[str, str] = os.environ) -> World:

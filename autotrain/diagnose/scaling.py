@@ -5,6 +5,7 @@ part of the batch, which stays as large; gradients are summed in a ring, in whic
 ``2 (n - 1) / n`` times their size in ``2 (n - 1)`` messages (Patarasuk and Yuan, 2009, "Bandwidth optimal all-reduce
 algorithms for clusters of workstations"); they may travel while the backward pass goes on, two thirds of a step, but
 for the last bucket, which is complete only at its end; between machines the slower link counts; loading keeps up.
+Ranks on CPUs add up gradients on the cores that they train on, and nothing is hidden.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Scaled:
     """Images per second and rank, over those of one rank alone."""
 
 
-def scaled(step_s: float, size: int, ranks: int, link: Link) -> Scaled:
+def scaled(step_s: float, size: int, ranks: int, link: Link, *, hides: bool = True) -> Scaled:
     """Return what to expect.
 
     Args:
@@ -52,10 +53,11 @@ def scaled(step_s: float, size: int, ranks: int, link: Link) -> Scaled:
         size: bytes of all gradients as they travel.
         ranks: how many.
         link: the slowest that they share.
+        hides: whether the exchange goes on beside the backward pass, as on GPUs.
     """
     exchange_s = _ring_s(size, ranks, link)
     last_s = _ring_s(min(size, LAST_BUCKET), ranks, link)
-    exposed_s = max(last_s, exchange_s - BACKWARD * step_s)
+    exposed_s = max(last_s, exchange_s - BACKWARD * step_s) if hides else exchange_s
     return Scaled(ranks=ranks, exchange_s=exchange_s, exposed_s=exposed_s, efficiency=step_s / (step_s + exposed_s))
 
 

@@ -172,7 +172,7 @@ class _Run:
         self.whole = True
         """Whether no step is under way: what is live then can be gone on from."""
 
-        self.watch = Watch(expected, gpu=gpu_of(rig.device))
+        self.watch = Watch(expected, gpu=gpu_of(rig.device), beside=rig.workload.team.neighbours)
         fills = rig.settings.cache != Settings().cache  # the first epoch, which fills it, is slower
         self.watched_from = course.steps_per_epoch if fills else 0
         machine = machine_facts()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -33,6 +33,7 @@ class Watch:
     Args:
         expected: rate of the plan in images/s; None for what the first stretches reach.
         gpu: the GPU's UUID, whose clocks are looked at; None for none.
+        beside: process numbers of the other ranks on this machine.
         clock: brings the time.
         root: where ``proc`` lies.
     """
@@ -42,11 +43,12 @@ class Watch:
         expected: Estimate | None,
         *,
         gpu: str | None = None,
+        beside: Sequence[int] = (),
         clock: Callable[[], float] = perf_counter,
         root: Path = Path("/"),
     ) -> None:
         self._least = None if expected is None else (1 - MARGIN) * expected.low
-        self._monitor = Monitor(clock, gpu=gpu)
+        self._monitor = Monitor(clock, gpu=gpu, beside=beside)
         self._root = root
         self._first_waits: float | None = None
         self._images = 0

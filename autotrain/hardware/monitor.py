@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -28,12 +28,19 @@ class Conditions:
 class Monitor:
     """Compares the CPU time of the whole machine with that of our processes between ``start`` and ``stop``.
 
-    Our processes are this one and all its descendants. What a child used up to its end counts as ours once its parent
-    has waited for it, so workers may come and go in between.
+    Our processes are this one, those beside it that train the same model, and all their descendants. What a child used
+    up to its end counts as ours once its parent has waited for it, so workers may come and go in between.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter, *, gpu: str | int | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        gpu: str | int | None = None,
+        beside: Sequence[int] = (),
+    ) -> None:
         self._clock = clock
+        self._beside = tuple(beside)
         self._gpu = gpu
         self._start: tuple[float, float, float] | None = None
 
@@ -60,7 +67,7 @@ class Monitor:
 
     def _sample(self) -> tuple[float, float, float]:
         """Return wall-clock, busy seconds of our cores, and CPU seconds of our processes."""
-        return self._clock(), busy_s(), own_s()
+        return self._clock(), busy_s(), own_s(self._beside)
 
 
 def busy_s() -> float:
@@ -74,14 +81,20 @@ def busy_s() -> float:
     return sum(getattr(core, kind, 0.0) for core in cores for kind in kinds)
 
 
-def own_s() -> float:
-    """Return the CPU seconds of this process, its live descendants, and those that were waited for."""
-    me = psutil.Process()
+def own_s(beside: Sequence[int] = ()) -> float:
+    """Return the CPU seconds of this process and of others, their live descendants, and those that were waited for."""
+    return sum(_seconds(process) for number in (os.getpid(), *beside) for process in _family(number))
+
+
+def _family(number: int) -> list[psutil.Process]:
     try:
-        family = [me, *me.children(recursive=True)]
+        head = psutil.Process(number)
+        try:
+            return [head, *head.children(recursive=True)]
+        except psutil.Error:
+            return [head]
     except psutil.Error:
-        family = [me]
-    return sum(_seconds(process) for process in family)
+        return []
 
 
 def _seconds(process: psutil.Process) -> float:

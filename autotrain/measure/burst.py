@@ -85,7 +85,7 @@ def burst(
         compile_s = max(0.0, first_s - usual_s) if rig.step.compiled else 0.0
         options = fixed(options, usual_s, clock)
         _reset_peak(rig)
-        monitor = Monitor(clock.now, gpu=gpu_of(rig.device))
+        monitor = Monitor(clock.now, gpu=gpu_of(rig.device), beside=clock.team.neighbours)
         monitor.start()
         windows = _windows(drive, options, clock)
         conditions = monitor.stop()

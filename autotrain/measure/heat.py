@@ -277,7 +277,7 @@ def _round(
     last_chance: bool,
 ) -> bool:
     """Run a round; return whether it counts. One that others disturbed does not, unless that goes on and on."""
-    monitor, started = Monitor(clock.now), clock.agreed()
+    monitor, started = Monitor(clock.now, beside=clock.team.neighbours), clock.agreed()
     monitor.start()
     seen: dict[int, list[Window]] = {}
     for _ in range(options.turns):

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from autotrain.errors import StudyError
+from autotrain.world import place
 
 RUN = "run"
 """User attribute of a trial: the process that measures it; see ``this_run``."""
@@ -115,18 +116,18 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def this_run() -> str:
     """Return what tells this process from all others: host, process namespace, number, and when it began."""
-    return f"{_place()} {os.getpid()} {_began(os.getpid())}"
+    return f"{place()} {os.getpid()} {_began(os.getpid())}"
 
 
 def is_elsewhere(run: str) -> bool:
     """Tell whether a run is that of another machine."""
-    return run.rpartition(" ")[0].rpartition(" ")[0] != _place()
+    return run.rpartition(" ")[0].rpartition(" ")[0] != place()
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
     """Tell whether the run that measured a trial is dead; one that cannot be looked for from here is, after hours."""
-    place, _, process = str(trial.user_attrs.get(RUN, "")).rpartition(" ")[0].rpartition(" ")
-    if process.isdigit() and place == _place():
+    where, _, process = str(trial.user_attrs.get(RUN, "")).rpartition(" ")[0].rpartition(" ")
+    if process.isdigit() and where == place():
         return _began(int(process)) != str(trial.user_attrs[RUN]).rpartition(" ")[2]
     return trial.datetime_start is not None and datetime.now() - trial.datetime_start > LONGEST_TRIAL
 
@@ -139,15 +140,6 @@ def _end_abandoned(study: optuna.Study, storage: BaseStorage) -> None:
                 storage.set_trial_user_attr(trial._trial_id, REASON, "its run ended before it was measured")
                 storage.set_trial_user_attr(trial._trial_id, RETRY, True)
                 storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _place() -> str:
-    """Return host and process namespace, within which process numbers mean something."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = "-"
-    return f"{os.uname().nodename} {space}"
 
 
 def _began(process: int) -> str:

@@ -107,9 +107,7 @@ def test_ranks_that_nobody_brings_together_are_refused(call, tiny_model, dataset
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(
-        UnsupportedError, match="MASTER_ADDR is not set beside WORLD_SIZE=2"
-    ):
+    with pytest.raises(UnsupportedError, match="MASTER_ADDR is not set beside WORLD_SIZE=2"):
         call(tiny_model(), dataset)
 
 

@@ -32,6 +32,7 @@ def test_a_ring_sends_each_gradient_nearly_twice_and_hides_it_under_the_backward
     found = scaled(0.1, 100_000_000, 8, link)
     assert found.exchange_s == pytest.approx(2 * 7 / 8 * 0.1)
     assert found.exposed_s == pytest.approx(0.175 - 0.1 * 2 / 3)
+    assert scaled(0.1, 100_000_000, 8, link, hides=False).exposed_s == found.exchange_s
     hidden = scaled(1.0, 100_000_000, 8, link)
     assert hidden.exposed_s == pytest.approx(2 * 7 / 8 * (1 << 20) / 1e9)  # the last bucket has nothing to hide under
 

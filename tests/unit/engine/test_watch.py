@@ -27,7 +27,7 @@ HOT = GpuState(
 class FakeMonitor:
     conditions = Conditions(other_cpu_share=0.0)
 
-    def __init__(self, clock: Any, *, gpu: Any) -> None:
+    def __init__(self, clock: Any, *, gpu: Any, beside: Any = ()) -> None:
         self.running = False
 
     def start(self) -> None:

@@ -199,7 +199,7 @@ def test_the_choice_of_another_machine_is_known_to_all_and_the_first_one_stays(s
     first = make(space, path)
     first.conclude(space.members[3])
     assert first.concluded() is None  # one's own is no news: a longer probe may find something better
-    monkeypatch.setattr("autotrain.search.storage._place", lambda: "another-machine pid:[1]")
+    monkeypatch.setattr("autotrain.search.storage.place", lambda: "another-machine pid:[1]")
     other = make(space, path)
     assert other.concluded() == space.members[3]
     other.conclude(space.members[4])
