@@ -3,7 +3,7 @@
 Two ranks on one core each, in one run: in turns, in random order, rank 0 trains alone, both train without knowing of
 each other, both train together. What two strangers lose beside one is the machine's (shared memory, caches, clocks);
 what the two ranks lose beside the strangers is the exchange of gradients. Bars, on the small CNN and resnet18:
-- two ranks reach at least 90% of the rate that the model of scaling gives them, from the rate of two strangers, the size
+- two ranks reach at least 90% of the rate that the model of scaling gives them, from that of two strangers, the size
   of the gradients and the speed of the link between them;
 - the agreement of ranks after every step costs at most 2% of a step, the messages of a probe at most 5% of its time.
 Told besides: efficiency beside one rank; what the model says of 8 and 64 GPUs, their step and their links assumed. With
