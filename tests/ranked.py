@@ -23,6 +23,8 @@ from autotrain.settings import Settings
 SIDE, BATCH, STEPS = 16, 10, 4
 """Pixels, images in a step of all ranks, steps in an epoch."""
 
+DEVICE = os.environ.get("DEVICE", "cpu")
+
 Job = Callable[[Path], None]
 
 
@@ -67,7 +69,7 @@ def train(model: nn.Module, settings: Settings = Settings(), **options: Any) -> 
         "dataset": data(),
         "validation": data(25, seed=1),
         "batch_size": BATCH,
-        "device": "cpu",
+        "device": DEVICE,
         "duration": "2ep",
         "progress": False,
         "augmentation": "crop",
@@ -132,6 +134,17 @@ def equal(folder: Path) -> None:
     keep(folder, "loader", facts(train(network(), Settings(workers=1))))
 
 
+def steps(folder: Path) -> None:
+    """Train some epochs."""
+    keep(folder, "steps", facts(train(network(nn.GroupNorm(2, 8)))))
+
+
+def synced(folder: Path) -> None:
+    """Train a model whose batch statistics are those of all ranks together; torch has that on GPUs only."""
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(network(nn.BatchNorm2d(8)))
+    keep(folder, "synced", facts(train(model)))
+
+
 def odd(folder: Path) -> None:
     """Train what fits in halves only, and what leaves parameters out."""
     events = Events()
@@ -177,7 +190,7 @@ def probed(folder: Path) -> None:
     """Probe on all ranks, and train with what was found."""
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    given: dict[str, Any] = {"batch_size": BATCH, "device": "cpu", "budget": "20s", "progress": False}
+    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "20s", "progress": False}
     result = autotrain.probe(model, Fragile(), duration="50ep", **given)
     keep(folder, "untouched", all(torch.equal(before[name], value) for name, value in model.state_dict().items()))
     keep(folder, "failures", [entry.reason for entry in result.session.failures])
@@ -203,7 +216,7 @@ class Stops:
                 os.kill(os.getpid(), self.number)
 
 
-JOBS: dict[str, Job] = {entry.__name__: entry for entry in (equal, odd, probed, stopped)}
+JOBS: dict[str, Job] = {entry.__name__: entry for entry in (equal, odd, probed, steps, stopped, synced)}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -30,6 +30,7 @@ from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
+from autotrain.plan.provenance import Provenance
 from autotrain.preparation import prepare_workload
 from autotrain.search.batch import largest_batch
 from autotrain.search.duel import DuelOptions, duel
@@ -766,3 +767,33 @@ def test_a_compiled_model_takes_part_where_that_is_wanted(tiny_model, machine, o
     assert compiled, [entry.reason for entry in session.failures]
     assert compiled[0].compile_s > 0
     assert all(entry.compile_s == 0 for entry in session.measurements if entry.settings.compile == "none")
+
+
+class Waits:
+    """Images that each take their time to come."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        time.sleep(0.002)
+        return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
+
+
+def test_a_plan_made_with_other_processes_is_put_to_the_proof(tiny_model, caplog):
+    """The dataset waits, so that a worker or thread helps for certain; the other plan's settings cannot."""
+    data = Waits()
+    given = {"batch_size": 8, "device": "cpu", "duration": "1ep", "progress": False, "budget": "8s"}
+    made = Provenance(processes=2, processes_per_machine=2)
+    helps = Plan(settings=Settings(loader="threads", workers=4), provenance=made)
+    result = autotrain.fit(tiny_model(), data, plan=helps, **given)
+    assert result.plan.settings == helps.settings
+    assert result.session.final_ratio.low > 1
+    assert {entry.settings for entry in result.session.of(Kind.FULL)} == {Settings(), helps.settings}
+    assert result.plan.provenance.processes == 1
+    idle = Plan(settings=Settings(memory_format="channels_last"), provenance=made)
+    result = autotrain.fit(tiny_model(), data, plan=idle, **given)
+    assert result.plan.settings == Settings()
+    assert "not proven to be faster" in caplog.text
+    known = replace(helps, provenance=Provenance(processes=1, processes_per_machine=1))
+    assert autotrain.fit(tiny_model(), data, plan=known, **given).session is None
