@@ -229,7 +229,7 @@ class _Run:
         if not self.team.alone:
             self.agreed_s = self.team.first(self.live_s)
         try:
-            while not self.course.ended(self.step, self.elapsed_s) and not self.signal:
+            while not self.course.ended(self.step, self.elapsed_s) and not self._told():
                 self._epoch()
         except KeyboardInterrupt:
             interrupted = True
@@ -275,7 +275,7 @@ class _Run:
         """Train to the end of the epoch, or until a signal."""
         recent = self._tally()
         per_epoch = self.course.steps_per_epoch
-        while not self.signal:
+        while not self._told():
             loss, images, wait_s, due = self._step()
             self.epoch.add(loss, images, wait_s)
             recent.add(loss, images, wait_s)
@@ -288,6 +288,12 @@ class _Run:
                 return
             if due:
                 self._keep(best=False)
+
+    def _told(self) -> bool:
+        """Tell whether a signal ends the training; several ranks agree on that after a step."""
+        if self.team.alone:
+            self.signal = self.signals.number or 0
+        return bool(self.signal)
 
     def _due(self, step: int) -> bool:
         """Tell whether a checkpoint is due after a step; of several ranks the first one knows."""

@@ -783,7 +783,7 @@ class Waits:
 def test_a_plan_made_with_other_processes_is_put_to_the_proof(tiny_model, caplog):
     """The dataset waits, so that a worker or thread helps for certain; the other plan's settings cannot."""
     data = Waits()
-    given = {"batch_size": 8, "device": "cpu", "duration": "1ep", "progress": False, "budget": "8s"}
+    given = {"batch_size": 8, "device": "cpu", "duration": "1ep", "progress": False, "budget": "5s"}
     made = Provenance(processes=2, processes_per_machine=2)
     helps = Plan(settings=Settings(loader="threads", workers=4), provenance=made)
     result = autotrain.fit(tiny_model(), data, plan=helps, **given)

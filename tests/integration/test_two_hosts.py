@@ -90,7 +90,7 @@ def ended(*processes: subprocess.Popen[str], timeout: float = 150.0) -> list[tup
 def test_a_training_on_two_hosts_loses_one_and_goes_on(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     """Alone on one host for a while, then on two again, it ends where one process would have ended."""
     first, second = hosts
-    options = {"SLOW_S": 0.4, "AUTOTRAIN_PATIENCE": 8}
+    options = {"SLOW_S": 0.4, "AUTOTRAIN_PATIENCE": 5}
     one, other = first.start(tmp_path, nodes="2", **options), second.start(tmp_path, nodes="2", **options)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "kept").glob("*.pt")) and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from autotrain.hardware.monitor import Monitor, busy_s, own_s
 
 def scripted(values):
     readings = iter(values)
-    return lambda: next(readings)
+    return lambda *_: next(readings)
 
 
 @pytest.fixture

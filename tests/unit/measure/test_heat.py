@@ -76,8 +76,9 @@ def scene(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene(clock)
 
     class Monitor:
-        def __init__(self, now: Callable[[], float]) -> None:
+        def __init__(self, now: Callable[[], float], *, beside: Sequence[int]) -> None:
             assert now() == clock.wall
+            assert beside == ()
 
         def start(self) -> None:
             pass
