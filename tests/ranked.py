@@ -190,7 +190,7 @@ def probed(folder: Path) -> None:
     """Probe on all ranks, and train with what was found."""
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "12s", "progress": False}
+    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "9s", "progress": False}
     result = autotrain.probe(model, Fragile(), duration="50ep", **given)
     keep(folder, "untouched", all(torch.equal(before[name], value) for name, value in model.state_dict().items()))
     keep(folder, "failures", [entry.reason for entry in result.session.failures])

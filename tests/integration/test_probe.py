@@ -780,20 +780,17 @@ class Waits:
         return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
 
 
-def test_a_plan_made_with_other_processes_is_put_to_the_proof(tiny_model, caplog):
-    """The dataset waits, so that a worker or thread helps for certain; the other plan's settings cannot."""
-    data = Waits()
+def test_a_plan_made_with_other_processes_is_put_to_the_proof(quick, tiny_model, caplog):
+    """Where images take their time workers help for certain; where workers die they cannot."""
     given = {"batch_size": 8, "device": "cpu", "duration": "1ep", "progress": False, "budget": "5s"}
-    made = Provenance(processes=2, processes_per_machine=2)
-    helps = Plan(settings=Settings(loader="threads", workers=4), provenance=made)
-    result = autotrain.fit(tiny_model(), data, plan=helps, **given)
-    assert result.plan.settings == helps.settings
+    plan = Plan(settings=Settings(workers=2), provenance=Provenance(processes=2, processes_per_machine=2))
+    result = autotrain.fit(tiny_model(), Waits(), plan=plan, **given)
+    assert result.plan.settings == plan.settings
     assert result.session.final_ratio.low > 1
-    assert {entry.settings for entry in result.session.of(Kind.FULL)} == {Settings(), helps.settings}
+    assert {entry.settings for entry in result.session.of(Kind.FULL)} == {Settings(), plan.settings}
     assert result.plan.provenance.processes == 1
-    idle = Plan(settings=Settings(memory_format="channels_last"), provenance=made)
-    result = autotrain.fit(tiny_model(), data, plan=idle, **given)
+    result = autotrain.fit(tiny_model(), Mortal(), plan=plan, **given)
     assert result.plan.settings == Settings()
     assert "not proven to be faster" in caplog.text
-    known = replace(helps, provenance=Provenance(processes=1, processes_per_machine=1))
-    assert autotrain.fit(tiny_model(), data, plan=known, **given).session is None
+    known = replace(plan, provenance=Provenance(processes=1, processes_per_machine=1))
+    assert autotrain.fit(tiny_model(), Waits(), plan=known, **given).session is None
