@@ -190,8 +190,11 @@ def probed(folder: Path) -> None:
     """Probe on all ranks, and train with what was found."""
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "9s", "progress": False}
-    result = autotrain.probe(model, Fragile(), duration="50ep", **given)
+    fixed = {"precision": "fp32", "memory_format": "contiguous", "optimizer_kernel": "own", "micro_batches": 1}
+    fixed |= {"gradient_views": False, "gradient_precision": "fp32", "loader": "processes"}
+    fixed |= {"cache": "none", "threads": 0}
+    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "10s", "progress": False}
+    result = autotrain.probe(model, Fragile(), duration="50ep", fix=fixed, **given)
     keep(folder, "untouched", all(torch.equal(before[name], value) for name, value in model.state_dict().items()))
     keep(folder, "failures", [entry.reason for entry in result.session.failures])
     keep(folder, "kinds", [entry.kind.name for entry in result.session.measurements])
