@@ -140,7 +140,7 @@ def probe(
     """
     task = _task(model, dataset, task_options)
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
-    workload, machine = _prepared(task)
+    workload, machine = _prepared(task, _team(task))
     return _probe(workload, machine, options, progress=progress, observer=observer)
 
 
@@ -197,7 +197,7 @@ def fit(
     found = team.leaders(lambda: find(training))
     if found is not None and found.plan is not None and given is None:
         given = Plan.from_yaml(found.plan, where=str(found.path))
-    workload, machine = _prepared(task if given is None else _with_policy(task, given))
+    workload, machine = _prepared(task if given is None else _with_policy(task, given), team)
     check(training, workload, found)
     session = None
     if given is None:
@@ -331,8 +331,8 @@ def _team(task: Task) -> Team:
     return join(device_of(task.device))
 
 
-def _prepared(task: Task) -> tuple[Workload, Machine]:
-    return prepare_workload(task, team=_team(task)), machine_facts()
+def _prepared(task: Task, team: Team) -> tuple[Workload, Machine]:
+    return prepare_workload(task, team=team), machine_facts()
 
 
 def _with_policy(task: Task, plan: Plan) -> Task:

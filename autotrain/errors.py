@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+LISTED = 12
+"""Known names that a message lists where it has one to propose."""
+
 MANY = 30
 """Known names beyond which a message does not list them all, where it has one to propose."""
 
@@ -58,4 +61,12 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> str:
     hint = f" Did you mean '{close[0]}'?" if close else ""
     if close and len(names) > MANY:
         return f"unknown {kind} '{name}'.{hint}"
+    if close and len(names) > LISTED:
+        names = [*names[:LISTED], f"and {len(names) - LISTED} more"]
     return f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}"
+
+
+def first_line(problem: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(problem).__name__

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from autotrain.errors import AutotrainError, CandidateError, UnsupportedError
+from autotrain.errors import AutotrainError, CandidateError, UnsupportedError, first_line
 from autotrain.world import World, place, world
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Team:
     def _fail(self, problem: Exception) -> None:
         setattr(problem, _TOLD, True)
         try:
-            self._message([], _line(problem))()
+            self._message([], first_line(problem))()
         except CandidateError:
             return  # it is told, and another one may have failed too
 
@@ -221,7 +221,7 @@ def join(device: torch.device) -> Team:
             try:
                 dist.init_process_group(backend, timeout=_patience())
             except (RuntimeError, ValueError) as problem:
-                raise CandidateError(f"the other ranks could not be reached: {_line(problem)}") from problem
+                raise CandidateError(f"the other ranks could not be reached: {first_line(problem)}") from problem
             atexit.register(_leave, os.getpid())
         _joined = Team(facts, dist.new_group(backend="gloo", timeout=_patience()))
         log.info("rank %d of %d has met the others", facts.rank, facts.world_size)
@@ -260,8 +260,3 @@ def _leave(pid: int) -> None:
 def loss_of_ranks(problem: BaseException) -> bool:
     """Tell whether an error of torch's says that other ranks are gone, or too slow to answer."""
     return isinstance(problem, dist.DistError) or (isinstance(problem, RuntimeError) and "gloo" in str(problem).lower())
-
-
-def _line(problem: BaseException) -> str:
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return lines[0]

@@ -219,7 +219,7 @@ def agreement(drive: ComputeDrive, team: Team, steps: int) -> tuple[float, float
         pulse.start(0.0, due=False)
         for _ in range(steps):
             drive.step()
-            pulse.beat(0.0, 0.0, signal=0, due=False, due_next=False)
+            pulse.beat(0.0, 0.0, signal=0, due_next=False)
         drive.synchronize()
         seconds = perf_counter() - started
         pulse.rest()

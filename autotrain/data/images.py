@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from autotrain import errors
 from autotrain.augment.geometry import Window, center_window, crop_window, resize_batch
 from autotrain.cache.cache import Cache
-from autotrain.data.samples import Source, first_line, image_size, is_image_pair, read_sample
+from autotrain.data.samples import Source, image_size, is_image_pair, read_sample
 from autotrain.data.stream import seed_generators
 from autotrain.decode.base import BatchError, Choose, Decoder, Pixels, pil_mode
 from autotrain.decode.dali import BatchDecoder
@@ -21,6 +21,7 @@ from autotrain.decode.decoder import decoder
 from autotrain.decode.nvjpeg import Packed, pack
 from autotrain.decode.resize import resize_window
 from autotrain.decode.simd import in_use
+from autotrain.errors import first_line
 
 UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
 """What decoders raise for files that are no images, or broken ones."""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import default_collate
 
-from autotrain.errors import DataError
+from autotrain.errors import DataError, first_line
 
 
 class Source:
@@ -132,9 +132,3 @@ def _is_raw_image(image: Any) -> bool:
     if isinstance(image, np.ndarray):
         return image.dtype == np.uint8 and image.ndim in (2, 3)
     return isinstance(image, torch.Tensor) and image.dtype == torch.uint8 and image.ndim == 3
-
-
-def first_line(problem: BaseException) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__

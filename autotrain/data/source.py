@@ -21,14 +21,13 @@ from autotrain.data.samples import (
     ImageSource,
     Source,
     collate_samples,
-    first_line,
     image_size,
     is_image_pair,
     read_sample,
 )
 from autotrain.data.stream import seeded
 from autotrain.data.transformed import TransformedSource
-from autotrain.errors import DataError
+from autotrain.errors import DataError, first_line
 from autotrain.transforms.read import read_transforms
 
 __all__ = [

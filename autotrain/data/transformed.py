@@ -13,11 +13,11 @@ from torchvision import tv_tensors
 
 from autotrain.cache.cache import Cache
 from autotrain.data.images import UNREADABLE, unreadable
-from autotrain.data.samples import Source, first_line
+from autotrain.data.samples import Source
 from autotrain.data.stages import Over, Stage
 from autotrain.decode.decoder import decoder
 from autotrain.decode.resize import resize_window
-from autotrain.errors import AutotrainError, DataError
+from autotrain.errors import AutotrainError, DataError, first_line
 from autotrain.transforms.move import Row
 from autotrain.transforms.pipeline import Pipeline
 

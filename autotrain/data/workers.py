@@ -27,9 +27,8 @@ from autotrain.data.batch import Failure, HostBatch
 from autotrain.data.feed import Feed, LoaderOptions
 from autotrain.data.interrupt import uninterrupted
 from autotrain.data.reader import Reader
-from autotrain.data.samples import first_line
 from autotrain.data.stream import Ticket
-from autotrain.errors import CandidateError, DataError
+from autotrain.errors import CandidateError, DataError, first_line
 
 MAIN = "__main__"
 

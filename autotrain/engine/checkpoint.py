@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from autotrain.cache.lock import alone
-from autotrain.data.samples import first_line
-from autotrain.errors import CheckpointError
+from autotrain.errors import CheckpointError, first_line
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotrain.data.batch import HostBatch
-from autotrain.data.samples import first_line
 from autotrain.engine.adapt import Adapter
 from autotrain.engine.course import Course
 from autotrain.engine.evaluate import Score, evaluate
@@ -39,7 +38,7 @@ from autotrain.engine.signals import Signals
 from autotrain.engine.state import bring_back, bring_back_average, bring_back_random, live_state
 from autotrain.engine.tally import Tally
 from autotrain.engine.watch import Watch
-from autotrain.errors import CandidateError, TaskError
+from autotrain.errors import CandidateError, TaskError, first_line
 from autotrain.hardware.gpu import gpu_of
 from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.micro_batches import has_batch_statistics, indivisible
@@ -225,8 +224,8 @@ class _Run:
         if self.resumed is not None:
             self.observer(self.resumed)
         interrupted = False
-        self.pulse.start(self.live_s, due=self._due(self.step + 1))
         if not self.team.alone:
+            self.pulse.start(self.live_s, due=self._due(self.step + 1))
             self.agreed_s = self.team.first(self.live_s)
         try:
             while not self.course.ended(self.step, self.elapsed_s) and not self._told():
@@ -323,17 +322,18 @@ class _Run:
         return loss, rig.images(batch), wait_s, due
 
     def _beat(self, step_s: float) -> bool:
-        """Agree with the other ranks on what follows from a step; return whether a checkpoint is due."""
+        """Agree with the other ranks, if any, on what follows from a step; return whether a checkpoint is due."""
+        if self.team.alone:
+            self.course.stepped(step_s)
+            return self._due(self.step)
         beat = self.pulse.beat(
             self.live_s,
             step_s,
             signal=self.signals.number or 0,
-            due=self._due(self.step),
             due_next=self._due(self.step + 1),
         )
         self.signal = beat.signal
-        if not self.team.alone:
-            self.agreed_s = beat.elapsed_s
+        self.agreed_s = beat.elapsed_s
         if beat.step_s:
             self.course.stepped(beat.step_s)
         return beat.due

@@ -29,7 +29,7 @@ class Pulse:
     """Every rank says something after each step and hears what all said after the step before.
 
     So nobody waits for a message, and all decide alike: a signal that one rank gets ends the training of all after the
-    same step. One process alone hears itself, at once.
+    same step.
     """
 
     def __init__(self, team: Team) -> None:
@@ -38,21 +38,18 @@ class Pulse:
 
     def start(self, elapsed_s: float, *, due: bool) -> None:
         """Say something before the first step; ``due`` is about the state after the next step."""
-        if not self._team.alone:
-            self._heard = self._team.begin(elapsed_s, 0.0, 0.0, float(due))
+        self._heard = self._team.begin(elapsed_s, 0.0, 0.0, float(due))
 
-    def beat(self, elapsed_s: float, step_s: float, *, signal: int, due: bool, due_next: bool) -> Beat:
+    def beat(self, elapsed_s: float, step_s: float, *, signal: int, due_next: bool) -> Beat:
         """Return what is agreed on after a step.
 
         Args:
             elapsed_s: seconds of training so far.
             step_s: what the step took.
             signal: number of a signal that came; 0 where none did.
-            due: whether a checkpoint is due now; of rank 0, as ``due_next``.
-            due_next: whether one will be after the next step.
+            due_next: whether a checkpoint will be due after the next step; rank 0 knows.
         """
-        if self._heard is None:
-            return Beat(elapsed_s=elapsed_s, step_s=step_s, signal=signal, due=due)
+        assert self._heard is not None, "a beat before the start"
         rows = self._heard()
         self._heard = self._team.begin(elapsed_s, step_s, float(signal), float(due_next))
         first = rows[0]

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from autotrain.augment.draws import sample_seeds
-from autotrain.data.samples import first_line
 from autotrain.engine.lease import lay_out_state
 from autotrain.engine.restore import seed_everything
 from autotrain.engine.rig import Rig
-from autotrain.errors import CheckpointError
+from autotrain.errors import CheckpointError, first_line
 
 
 def live_state(rig: Rig) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autotrain.hardware.machine import Machine
-from autotrain.knobs.base import Choices, Effect, Knob, Side
-from autotrain.knobs.gradients import ALONE, gradient_bytes
+from autotrain.knobs.base import Choices, Effect
+from autotrain.knobs.gradients import OfRanks, gradient_bytes
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
@@ -17,18 +17,17 @@ FIRST_MIB = 1
 """What DistributedDataParallel makes the first bucket, so that it leaves early."""
 
 
-class Buckets(Knob):
+class Buckets(OfRanks):
     """Small ones leave earlier under the backward pass, large ones cost fewer messages; sums in another order."""
 
-    name, effect, side = "bucket_mib", Effect.NUMERICS, Side.COMPUTE
+    name, effect = "bucket_mib", Effect.NUMERICS
     least = 1
-    binding = False
+    offered = OFFERED
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer sizes that the model's gradients do not all fit into."""
-        del machine
         if workload.team.alone:
-            return Choices(allowed=OFFERED[:1], left_out=tuple((size, ALONE) for size in OFFERED[1:]))
+            return super().choices(workload, machine)
         held = gradient_bytes(workload.model)
         whole = [size for size in sorted(OFFERED) if held <= (size + FIRST_MIB) * 2**20]
         refused = [size for size in whole[1:] if size != OFFERED[0]]

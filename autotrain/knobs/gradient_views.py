@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from autotrain.hardware.machine import Machine
-from autotrain.knobs.base import Choices, Effect, Knob, Side
-from autotrain.knobs.gradients import ALONE
-from autotrain.settings import Settings, Value
-from autotrain.workload import Workload
+from autotrain.knobs.base import Effect
+from autotrain.knobs.gradients import OfRanks
+from autotrain.settings import Value
 
 
-class GradientViews(Knob):
+class GradientViews(OfRanks):
     """Saves a copy and the memory of all gradients; the same numbers."""
 
-    name, effect, side = "gradient_views", Effect.EXACT, Side.COMPUTE
-    known = (False, True)
-    binding = False
-
-    def choices(self, workload: Workload, machine: Machine) -> Choices:
-        """Offer it to several ranks."""
-        del machine
-        if workload.team.alone:
-            return Choices(allowed=(False,), left_out=((True, ALONE),))
-        return Choices(allowed=(False, True))
-
-    def canonical(self, settings: Settings, workload: Workload) -> Settings:
-        """Fold where nothing travels."""
-        return self.fold(settings, when=workload.team.alone, to=False)
+    name, effect = "gradient_views", Effect.EXACT
+    known = offered = (False, True)
 
     def parallel_options(self, value: Value, options: dict[str, Any]) -> None:
         """Name it."""

@@ -1,11 +1,38 @@
-"""What the knobs of several ranks share: how much travels between them."""
+"""What the knobs of several ranks share: they have nothing to offer to one, and how much travels counts."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
+
+from autotrain.hardware.machine import Machine
+from autotrain.knobs.base import Choices, Knob, Side
+from autotrain.settings import Settings, Value
+from autotrain.workload import Workload
 
 ALONE = "there is one process only"
 """Why a knob of several ranks has nothing to offer."""
+
+
+class OfRanks(Knob):
+    """A knob that acts on gradients on their way between ranks; its first offer is what torch does by itself."""
+
+    side = Side.COMPUTE
+    binding = False
+    offered: ClassVar[tuple[Value, ...]]
+    """What a search tries."""
+
+    def choices(self, workload: Workload, machine: Machine) -> Choices:
+        """Offer it to several ranks."""
+        del machine
+        if workload.team.alone:
+            return Choices(allowed=self.offered[:1], left_out=tuple((value, ALONE) for value in self.offered[1:]))
+        return Choices(allowed=self.offered)
+
+    def canonical(self, settings: Settings, workload: Workload) -> Settings:
+        """Fold where nothing travels."""
+        return self.fold(settings, when=workload.team.alone, to=self.offered[0])
 
 
 def gradient_bytes(model: nn.Module) -> int:

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 
-from autotrain.data.samples import first_line
 from autotrain.data.workers import prepare_worker
 from autotrain.engine.restore import Flags, write_flags
-from autotrain.errors import AutotrainError
+from autotrain.errors import AutotrainError, first_line
 from autotrain.workload import Workload
 
 if sys.platform != "win32":

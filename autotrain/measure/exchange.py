@@ -61,11 +61,6 @@ class Exchange:
         """Seconds of a step in which gradients travel and nothing else is done."""
         return max(0.0, self.together_s - self.apart_s)
 
-    @property
-    def share(self) -> float:
-        """The same as a share of the step."""
-        return self.exposed_s / self.together_s
-
     def stragglers(self) -> tuple[str, ...]:
         """Name the ranks that hold up the others: which, where, in what part, by how much."""
         words = []

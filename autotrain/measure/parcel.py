@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from autotrain.data.caching import WarmSets
-from autotrain.data.samples import first_line
 from autotrain.data.workers import MAIN, _can_be_imported, _References
+from autotrain.errors import first_line
 from autotrain.workload import Workload
 
 TOP_LEVEL = "define it at the top level of a module"

@@ -382,7 +382,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
 
     whole = start("whole")
     reached = []
-    for _ in range(2):
+    for _ in range(3):
         process = start("killed")
         before = reached[-1] if reached else 0
         while not (found := CheckpointFolder(tmp_path / "killed").saved()) or found[0].step < before + 20:

@@ -123,7 +123,7 @@ def refusal(text: str) -> str:
         Plan.from_yaml(text, where="plan.yaml")
     message = str(caught.value)
     assert message.isprintable()
-    assert len(message) < 350
+    assert len(message) < 300
     return message
 
 
