@@ -69,21 +69,21 @@ def gpu_facts() -> tuple[GpuFacts, ...]:
 
     ``CUDA_VISIBLE_DEVICES`` does not apply to NVML: GPUs that it hides are listed too.
     """
-    with _library() as nvml:
+    with library() as nvml:
         if nvml is None:
             return ()
-        ask = _asker(nvml)
-        driver = _text(ask("nvmlSystemGetDriverVersion")) or "unknown"
+        ask = asker(nvml)
+        driver = text_of(ask("nvmlSystemGetDriverVersion")) or "unknown"
         found = (_facts(ask, index, driver) for index in range(ask("nvmlDeviceGetCount") or 0))
         return tuple(facts for facts in found if facts is not None)
 
 
 def gpu_state(uuid_or_index: str | int) -> GpuState | None:
     """Return the state of the GPU with this UUID (with or without ``GPU-``) or NVML index; None where there is none."""
-    with _library() as nvml:
+    with library() as nvml:
         if nvml is None:
             return None
-        ask = _asker(nvml)
+        ask = asker(nvml)
         if isinstance(uuid_or_index, int):
             handle = ask("nvmlDeviceGetHandleByIndex", uuid_or_index)
         else:
@@ -99,12 +99,12 @@ def _facts(ask: Callable[..., Any], index: int, driver: str) -> GpuFacts | None:
     memory = ask("nvmlDeviceGetMemoryInfo", handle)
     return GpuFacts(
         index=index,
-        name=_text(ask("nvmlDeviceGetName", handle)) or "unknown GPU",
+        name=text_of(ask("nvmlDeviceGetName", handle)) or "unknown GPU",
         memory_bytes=None if memory is None else int(memory.total),
         driver=driver,
         pcie_generation=ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
         pcie_width=ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
-        uuid=_text(ask("nvmlDeviceGetUUID", handle)) or "",
+        uuid=text_of(ask("nvmlDeviceGetUUID", handle)) or "",
     )
 
 
@@ -124,7 +124,7 @@ def _state(ask: Callable[..., Any], handle: object) -> GpuState:
     )
 
 
-def _asker(nvml: Any) -> Callable[..., Any]:
+def asker(nvml: Any) -> Callable[..., Any]:
     """Return a function that calls NVML by name and gives None for what this driver, device or binding cannot say."""
 
     def ask(name: str, *args: object) -> Any:
@@ -140,7 +140,7 @@ def _asker(nvml: Any) -> Callable[..., Any]:
 
 
 @contextmanager
-def _library() -> Iterator[Any]:
+def library() -> Iterator[Any]:
     """Yield the NVML binding, initialised, or None; NVML counts initialisations, so each is paired with a shutdown."""
     try:
         import pynvml as nvml
@@ -158,7 +158,7 @@ def _library() -> Iterator[Any]:
         nvml.nvmlShutdown()
 
 
-def _text(value: str | bytes | None) -> str | None:
+def text_of(value: str | bytes | None) -> str | None:
     """Return text; older bindings give bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
