@@ -50,13 +50,14 @@ def policy_lines(session: Session) -> Iterator[Line]:
         return
     free = reference_rate(session.policies)
     yield Line()
-    rows = [(entry.policy, entry.placement, *_cost(entry, free)) for entry in session.policies]
+    rows = [(entry.policy, entry.placement, *cost_cells(entry, free)) for entry in session.policies]
     yield from table(("policy", "placement", "cost", "images/s"), rows)
     yield Line(lead="  ", text="(of the images/s without augmentation, 95% intervals)", style="dim")
     yield Line()
 
 
-def _cost(entry: PolicyCost, free: float) -> tuple[str, str]:
+def cost_cells(entry: PolicyCost, free: float) -> tuple[str, str]:
+    """Return what a policy costs and the images/s under it, for a table; ``free`` is the rate without a policy."""
     cost, rate = f"{1 - entry.rate / free:.0%}", plain(entry.rate)
     if not entry.measured:
         return f"{max(0.0, 1 - entry.rate / free):.0%} predicted", f"{rate} predicted"

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from autotrain.plan.values import printable
+from autotrain.files import printable
 
 NARROWEST = 24
 """Columns that a hanging text keeps at least; on narrower terminals it starts at the margin."""

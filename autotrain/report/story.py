@@ -33,6 +33,8 @@ STAGES = {
     "play-off": "Play-off: the best candidates, interleaved",
     "numerics guard": "Numerics guard: does the finalist learn as well as the default?",
     "duel": "Duel: finalist against default, interleaved and paired",
+    "both plans": "Both plans, one after the other",
+    "duel of plans": "Duel: B against A, interleaved and paired",
     "largest batch": "Largest batch that fits, as advice",
 }
 """What the stages are to a reader; any other stage is told by its own title."""
@@ -42,6 +44,7 @@ COUNTED: dict[str, Callable[[int], str]] = {
     "play-off": lambda steps: f"up to {many(steps, 'round')}",
     "numerics guard": lambda steps: many(steps, "step"),
     "duel": lambda steps: f"up to {many(steps, 'pair')}",
+    "duel of plans": lambda steps: f"up to {many(steps, 'pair')}",
 }
 """What the steps of a stage are, where they are not measurements that may be left out."""
 

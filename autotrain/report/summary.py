@@ -16,11 +16,13 @@ from autotrain.report.conditions import condition_lines
 from autotrain.report.costs import compile_lines, policy_lines
 from autotrain.report.forecast import accuracy_lines, what_if_lines
 from autotrain.report.lines import Line, heading, labelled, show
+from autotrain.report.status import new_console
 from autotrain.report.words import many, plain, rate_words, ratio_words, span_words, time_words
 from autotrain.report.worth import value_text, worth_lines
 from autotrain.search.objective import uncached_rate
 from autotrain.search.planner import half_width, provable_words
 from autotrain.search.recorder import describe
+from autotrain.stats.summary import Estimate
 
 MOST_FAILURES = 5
 """Failed candidates that are named; the session holds all."""
@@ -28,22 +30,22 @@ MOST_FAILURES = 5
 
 def show_result(session: Session, plan: Plan, finding: Finding | None, console: Console | None = None) -> None:
     """Print the recommendation, on standard output where no console is given."""
-    show(console or Console(highlight=False), recommendation(session, plan, finding))
+    show(console or new_console(), recommendation(session, plan, finding))
 
 
 def recommendation(session: Session, plan: Plan, finding: Finding | None) -> list[Line]:
     """Return what a probe recommends and why."""
     return [
-        *_verdict(session, plan),
+        *verdict_lines(session, plan),
         *worth_lines(plan.evidence.worth),
         Line(),
         *_rates(session, plan),
         *_diagnosis(plan, finding),
-        *_guard(session, plan),
+        *guard_lines(session, plan),
         *policy_lines(session),
         *_advice(plan),
         *compile_lines(session, plan.settings),
-        *_cost(session, plan),
+        *cost_lines(session, plan),
         *accuracy_lines(session),
         *condition_lines(session),
         *_not_measured(session, plan),
@@ -51,7 +53,8 @@ def recommendation(session: Session, plan: Plan, finding: Finding | None) -> lis
     ]
 
 
-def _verdict(session: Session, plan: Plan) -> Iterator[Line]:
+def verdict_lines(session: Session, plan: Plan) -> Iterator[Line]:
+    """Tell what the duel decided; the first line with words is a heading."""
     evidence = plan.evidence
     if evidence.verdict is Verdict.FASTER and evidence.ratio is not None:
         yield from heading(f"Recommendation: {ratio_words(evidence.ratio)} the default's images/s")
@@ -113,7 +116,8 @@ def _diagnosis(plan: Plan, finding: Finding | None) -> Iterator[Line]:
         yield labelled("bottleneck", plan.evidence.bottleneck)
 
 
-def _guard(session: Session, plan: Plan) -> Iterator[Line]:
+def guard_lines(session: Session, plan: Plan) -> Iterator[Line]:
+    """Tell what the numerics guard saw of the choice, and of those that it disqualified."""
     for entry in session.guards:
         words = describe(entry.settings, session.default)
         if entry.problem:
@@ -134,34 +138,62 @@ def _advice(plan: Plan) -> Iterator[Line]:
         yield labelled("batch size", f"advice only, it changes what is learned: {plan.evidence.largest_batch}")
 
 
-def _cost(session: Session, plan: Plan) -> Iterator[Line]:
+def cost_lines(session: Session, plan: Plan) -> Iterator[Line]:
+    """Tell what the probe took, and when it pays back."""
     evidence, job = plan.evidence, session.job
     yield labelled("probe", f"{time_words(evidence.probe_s)}, {many(evidence.bursts, 'burst')}")
-    rate, chosen, ratio = evidence.default_rate, evidence.chosen_rate, evidence.ratio
-    if evidence.verdict is not Verdict.FASTER or rate is None or chosen is None or ratio is None or ratio.low <= 1:
+    epochs = pays_back(session, plan)
+    if epochs is None:
         return
-    epochs, least, most = (
-        evidence.probe_s * rate.value / (1 - 1 / entry) / max(1, job.samples)
-        for entry in (ratio.value, ratio.high, ratio.low)
-    )
-    cold = uncached_rate(session, plan.settings)
     if plan.settings.cache != session.default.cache:
+        cold = uncached_rate(session, plan.settings)
         yield labelled(
             "cache",
             f"filled in the first epoch, at about {plain(cold)} images/s; the rates here are those of later ones",
         )
-    yield labelled("pays back", f"after {plain(epochs)} epochs ({plain(least)} to {plain(most)})")
-    if job.planned_images:
-        filling = min(job.planned_images, job.samples) if plan.settings.cache != session.default.cache else 0
-        before = span_words(job.planned_images, rate)
-        after = span_words(job.planned_images - filling, chosen, more_s=filling / cold)
-        planned = many(job.planned_images, "image")
+    yield labelled("pays back", f"after {plain(epochs.value)} epochs ({plain(epochs.low)} to {plain(epochs.high)})")
+    planned = planned_s(session, plan)
+    if planned is not None:
+        before, after = (span_words(entry) for entry in planned)
         short = (
             "; too short to pay back, but the plan can be used again"
-            if job.planned_images < epochs * job.samples
+            if job.planned_images < epochs.value * job.samples
             else ""
         )
-        yield labelled("", f"the planned {planned} take {after} instead of {before}{short}")
+        images = many(job.planned_images, "image")
+        yield labelled("", f"the planned {images} take {after} instead of {before}{short}")
+
+
+def pays_back(session: Session, plan: Plan) -> Estimate | None:
+    """Return the epochs after which the probe has paid back; None where nothing was gained for certain."""
+    evidence = plan.evidence
+    rate, ratio = evidence.default_rate, evidence.ratio
+    if evidence.verdict is not Verdict.FASTER or rate is None or ratio is None or ratio.low <= 1:
+        return None
+    value, low, high = (
+        evidence.probe_s * rate.value / (1 - 1 / entry) / max(1, session.job.samples)
+        for entry in (ratio.value, ratio.high, ratio.low)
+    )
+    return Estimate(value=value, low=low, high=high, n=ratio.n)
+
+
+def planned_s(session: Session, plan: Plan) -> tuple[Estimate, Estimate] | None:
+    """Return the seconds of the planned training with the default and with the choice, a cache's filling included.
+
+    None where it is planned by time, or where nothing was gained for certain.
+    """
+    before, after = plan.evidence.default_rate, plan.evidence.chosen_rate
+    if not session.job.planned_images or before is None or after is None or pays_back(session, plan) is None:
+        return None
+    images = session.job.planned_images
+    filling = min(images, session.job.samples) if plan.settings.cache != session.default.cache else 0
+    filling_s = filling / uncached_rate(session, plan.settings) if filling else 0.0
+    return _duration(images, before), _duration(images - filling, after, more_s=filling_s)
+
+
+def _duration(images: int, rate: Estimate, *, more_s: float = 0.0) -> Estimate:
+    value, low, high = (images / entry + more_s for entry in (rate.value, rate.high, rate.low))
+    return Estimate(value=value, low=low, high=high, n=rate.n)
 
 
 def _not_measured(session: Session, plan: Plan) -> Iterator[Line]:

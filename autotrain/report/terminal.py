@@ -23,10 +23,11 @@ from autotrain.engine.events import (
 )
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind
+from autotrain.plan.values import OF_RANKS
 from autotrain.report import story
 from autotrain.report.lines import Line, heading, item, labelled, show
 from autotrain.report.plot import area
-from autotrain.report.status import StatusLine
+from autotrain.report.status import StatusLine, new_console
 from autotrain.report.trouble import log_trouble, trouble_words
 from autotrain.report.words import bar, many, plain, time_words
 from autotrain.search.events import (
@@ -64,7 +65,7 @@ class Narrator:
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False, clock: Clock | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or new_console()
         self.quiet = quiet
         self.clock = clock or Clock()
         self.status = StatusLine(self.console)
@@ -277,7 +278,12 @@ def _fit_started(event: FitStarted) -> list[Line]:
     else:
         length = f"{time_words(event.total_s or 0.0)}, in epochs of {many(event.images, 'image')}"
     validation = f"{many(event.validation_images, 'image')} after every epoch" if event.validation_images else "none"
-    settings = ", ".join(f"{name} {str(value).lower()}" for name, value in event.settings.as_dict().items())
+    usual = Settings().as_dict()
+    settings = ", ".join(
+        f"{name} {str(value).lower()}"
+        for name, value in event.settings.as_dict().items()
+        if name not in OF_RANKS or value != usual[name]  # as plans have it
+    )
     return [
         *heading("Training"),
         labelled("length", length),

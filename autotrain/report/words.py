@@ -47,10 +47,9 @@ def time_words(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def span_words(images: float, rate: Estimate, *, more_s: float = 0.0) -> str:
-    """Return how long a number of images takes at a rate, and some seconds more: ``42 s (40 s to 44 s)``."""
-    value, least, most = (time_words(images / entry + more_s) for entry in (rate.value, rate.high, rate.low))
-    return f"{value} ({least} to {most})"
+def span_words(seconds: Estimate) -> str:
+    """Return a duration with its interval: ``42 s (40 s to 44 s)``."""
+    return f"{time_words(seconds.value)} ({time_words(seconds.low)} to {time_words(seconds.high)})"
 
 
 def many(count: int, noun: str) -> str:
