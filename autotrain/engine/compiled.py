@@ -73,14 +73,15 @@ class Compiled:
 
     def rest(self) -> None:
         """End the compiler's worker processes and threads, unless the user's own compiling had started them before."""
-        if self._call is None or self._had_workers or not _has_workers():
+        if self._call is None:
             return
-        compiling = sys.modules["torch._inductor.async_compile"]
-        compiling.shutdown_compile_workers()
-        if compiling.AsyncCompile.pool.cache_info().currsize:
-            compiling.AsyncCompile.pool().shutdown()
-            compiling.AsyncCompile.pool.cache_clear()
-        monitor = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "monitor", None)
+        if not self._had_workers and _has_workers():
+            compiling = sys.modules["torch._inductor.async_compile"]
+            compiling.shutdown_compile_workers()
+            if compiling.AsyncCompile.pool.cache_info().currsize:
+                compiling.AsyncCompile.pool().shutdown()
+                compiling.AsyncCompile.pool.cache_clear()
+        monitor = _monitor()
         if monitor is not None and not self._had_monitor:
             monitor.exit()  # of a progress bar that the compiler makes, and does not show
 
@@ -99,7 +100,7 @@ class Compiled:
         from torch._inductor import list_mode_options
 
         self._had_workers = _has_workers()
-        self._had_monitor = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "monitor", None) is not None
+        self._had_monitor = _monitor() is not None
         self._codes = _known_codes()
         options: dict[str, Any] = {**list_mode_options(self._mode)}
         if self._folder is not None:
@@ -122,6 +123,12 @@ def _has_workers() -> bool:
     return compiling is not None and bool(compiling._pool_set or compiling.AsyncCompile.pool.cache_info().currsize)
 
 
+def _monitor() -> Any:
+    """Return the thread that watches progress bars, if it runs; one that has ended is kept by its module."""
+    monitor = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "monitor", None)
+    return monitor if monitor is not None and monitor.is_alive() else None
+
+
 def _variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)}
 
@@ -130,7 +137,7 @@ def _around(model: nn.Module) -> types.FunctionType:
     """Return a function that calls the model, with a code object of its own, on which the compiler hangs its work."""
 
     def forward(images: Any) -> Any:
-        return model(images)
+        return model._call_impl(images)  # hooks included; calling the model itself may lead here
 
     code = forward.__code__.replace(co_name="forward")
     return types.FunctionType(code, forward.__globals__, "forward", None, forward.__closure__)

@@ -64,13 +64,15 @@ def _scored(rig: Rig, held_out: HeldOut, model: nn.Module, metrics: Mapping[str,
     while True:
         try:
             with torch.no_grad(), closing(held_out.batches()) as batches:
-                return _score(rig, batches, model, metrics)
+                return _score(rig, batches, model, metrics, counted=held_out.counted)
         except CandidateError:
             if not held_out.failed():
                 raise
 
 
-def _score(rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Mapping[str, Any]) -> Score:
+def _score(
+    rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Mapping[str, Any], *, counted: int
+) -> Score:
     workload, step = rig.workload, rig.step
     loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
     right: torch.Tensor | None = None
@@ -84,11 +86,15 @@ def _score(rig: Rig, batches: Iterable[HostBatch], model: nn.Module, metrics: Ma
         if workload.task.step is not None:
             with step.context():
                 loss = workload.task.step(model, content)
+            if batch.step >= counted:
+                continue
         else:
             images, labels = content
             with step.context():
                 outputs = model(images)
                 loss = workload.loss(outputs, labels)
+            if batch.step >= counted:  # the pass was for the others' sake
+                continue
             own = _hits(outputs, labels)
             if own is not None:
                 right = own if right is None else right + own

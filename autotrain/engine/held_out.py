@@ -35,12 +35,25 @@ class HeldOut:
         workload = rig.workload
         assert workload.validation is not None
         self._rig = rig
+        ranks = workload.team.world
+        self._order = InOrder(
+            len(workload.validation),
+            workload.batch_size,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            even=rig.sharded,  # a pass of the model needs all ranks
+        )
         self._reader = Reader(workload.validation, dataclasses.replace(workload.recipe("none"), extras=Extras()))
         self._staffing: Staffing = staffing(rig, machine or machine_facts())
         self._room = 0
         if workload.task.collate is None and always_same(workload.validation):
             self._room = min(LIMIT_BYTES, int(LIMIT_SHARE * budget_bytes("ram", None)))
         self._kept: list[HostBatch] | None = None
+
+    @property
+    def counted(self) -> int:
+        """Batches of all ranks together; one with a step beyond does not count."""
+        return self._order.batches
 
     @property
     def kept(self) -> bool:
@@ -55,8 +68,7 @@ class HeldOut:
             return
         workload = self._rig.workload
         assert workload.validation is not None
-        ranks = workload.team.world
-        order = InOrder(len(workload.validation), workload.batch_size, rank=ranks.rank, world_size=ranks.world_size)
+        order = self._order
         kept: list[HostBatch] | None = [] if self._room else None
         with Loader(self._reader, order, self._options()) as loader:
             for batch in loader:

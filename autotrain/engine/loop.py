@@ -182,6 +182,8 @@ class _Run:
         self.metrics, self.halve = training.metrics, training.halve
         self.ema: AveragedModel | None = None
         if training.ema is not None:
+            if rig.sharded:
+                raise TaskError("ema: not with sharding = full; train without it, or with whole copies of the model")
             average = get_ema_multi_avg_fn(training.ema)
             self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
         self.epoch = self._tally()
@@ -249,6 +251,7 @@ class _Run:
             interrupted = not self.course.ended(self.step, self.elapsed_s)
             self._keep_end()
         self._settle()
+        self.rig.collect()
         self.observer(FitEnded(seconds=self.elapsed_s, interrupted=interrupted))
         return Trained(
             history=tuple(self.history),

@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from autotrain.engine.sharded import equalize
 from autotrain.team import Team
 
 
@@ -66,12 +67,7 @@ class Parallel:
             CandidateError: a rank has failed before.
         """
         self._team.gather()
-        with torch.no_grad():
-            live: list[torch.Tensor] = [*self._whole.parameters(), *self._whole.buffers()]
-            for tensor in live:
-                value = tensor.detach().contiguous()
-                dist.broadcast(value, 0)
-                tensor.copy_(value)
+        equalize(self._whole)
 
     def __call__(self, content: Any) -> torch.Tensor:
         """Return the loss; its backward pass averages the gradients, unless in ``apart``."""

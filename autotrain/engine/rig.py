@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.optim import Optimizer
 
 from autotrain.cache.cache import Cache
@@ -31,8 +32,10 @@ from autotrain.engine.lease import (
 )
 from autotrain.engine.micro_batches import split
 from autotrain.engine.restore import seed_everything, untouched
+from autotrain.engine.sharded import collect, sharded_copy
 from autotrain.engine.step import Step, check_loss
 from autotrain.errors import CandidateError, TaskError
+from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import KNOBS
 from autotrain.settings import Settings
 from autotrain.workload import Workload, check_fit
@@ -58,6 +61,23 @@ def loader_options(settings: Settings, *, hang_s: float = HANG_S) -> LoaderOptio
     for knob in KNOBS:
         knob.loader_options(getattr(settings, knob.name), options)
     return LoaderOptions(**options)
+
+
+def make_transfer(workload: Workload, settings: Settings) -> Transfer:
+    """Return the way to the workload's device under settings."""
+    options: dict[str, Any] = {}
+    for knob in KNOBS:
+        knob.transfer_options(getattr(settings, knob.name), options)
+    suffix = workload.pipeline.suffix if workload.pipeline is not None else None
+    return Transfer(
+        workload.device,
+        mean=workload.mean,
+        std=workload.std,
+        image_size=workload.image_size,
+        fill=workload.fill,
+        erased_values=suffix.fill if suffix is not None else (),
+        **options,
+    )
 
 
 def warm_reader(workload: Workload, settings: Settings) -> tuple[Reader, NDArray[np.int64] | None]:
@@ -184,6 +204,8 @@ class Rig:
         self._model_lease: ModelLease | None = None
         self._optimizer_lease: OptimizerLease | None = None
         self._compiled: Compiled | None = None
+        self.sharded = settings.sharding == FULL and not workload.team.alone
+        """Whether the live model is a copy of the user's that lies in parts on the ranks."""
 
     def __enter__(self) -> Rig:
         started = perf_counter()
@@ -340,7 +362,9 @@ class Rig:
         workload, settings, device = self.workload, self.settings, self.device
         model = workload.model
         restore: Any = None
-        if self._borrow:
+        if self.sharded:
+            model = self._sharded_copy()
+        elif self._borrow:
             self._model_lease = ModelLease(model, device)
             self._model_lease.lend()
             self._stack.callback(self._model_lease.end)
@@ -350,17 +374,19 @@ class Rig:
             model.zero_grad(set_to_none=True)  # the first step must not add to gradients of the user's
             restore = restore_strides(model)
             self._stack.callback(restore)
-        for knob in KNOBS:
+        for knob in () if self.sharded else KNOBS:  # parts have a layout of their own
             knob.model(model, getattr(settings, knob.name))
         optimizer = workload.make_optimizer([entry for entry in model.parameters() if entry.requires_grad])
-        if not self._borrow:
+        if self.sharded:
+            self._set_optimizer(optimizer)
+        elif not self._borrow:
             move_state(optimizer, device)
             self._stack.callback(lay_out_state, optimizer)
             self._stack.callback(restore)  # callbacks run backwards: the parameters first, their state after them
             self._stack.callback(restore_kernel(optimizer))
             self._set_optimizer(optimizer)
-        self._step = self._make_step(optimizer)
-        self._transfer = self._make_transfer()
+        self._step = self._make_step(model, optimizer)
+        self._transfer = make_transfer(workload, settings)
         if self._model_lease is not None:
             self._model_lease.take_back()
             if optimizer is workload.task.optimizer:
@@ -377,8 +403,16 @@ class Rig:
         for knob in KNOBS:
             knob.optimizer(optimizer, getattr(self.settings, knob.name))
 
-    def _make_step(self, optimizer: Optimizer) -> Step:
-        model = self.workload.model
+    def _sharded_copy(self) -> nn.Module:
+        compressed = self.settings.gradient_precision != Settings().gradient_precision
+        return sharded_copy(self.workload.model, self.workload.team, self.device, compressed=compressed)
+
+    def collect(self) -> None:
+        """Write what a sharded training came to into the user's model; all ranks do it together."""
+        if self.sharded:
+            collect(self.step.model, self.workload.model)
+
+    def _make_step(self, model: nn.Module, optimizer: Optimizer) -> Step:
         contexts, scalers = [], []
         options: dict[str, Any] = {}
         compiler_options: dict[str, Any] = {}
@@ -402,22 +436,6 @@ class Rig:
             clip_norm=self._clip_norm,
             forward=self._compiled,
             parallel=parallel,
-            **options,
-        )
-
-    def _make_transfer(self) -> Transfer:
-        workload = self.workload
-        options: dict[str, Any] = {}
-        for knob in KNOBS:
-            knob.transfer_options(getattr(self.settings, knob.name), options)
-        suffix = workload.pipeline.suffix if workload.pipeline is not None else None
-        return Transfer(
-            self.device,
-            mean=workload.mean,
-            std=workload.std,
-            image_size=workload.image_size,
-            fill=workload.fill,
-            erased_values=suffix.fill if suffix is not None else (),
             **options,
         )
 

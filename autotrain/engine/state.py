@@ -7,21 +7,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim import Optimizer
 
 from autotrain.augment.draws import sample_seeds
 from autotrain.engine.lease import lay_out_state
 from autotrain.engine.restore import seed_everything
 from autotrain.engine.rig import Rig
+from autotrain.engine.sharded import in_parts, whole
 from autotrain.errors import CheckpointError, first_line
 
 
 def live_state(rig: Rig) -> dict[str, Any]:
-    """Return model, optimizer, loss scaler and random states of an active rig; the tensors are its own, not copies."""
-    step = rig.step
+    """Return model, optimizer, loss scaler and random states of an active rig; the tensors are its own, not copies.
+
+    A model that lies in parts on several ranks is made whole on the first one, which all have to ask for.
+    """
+    step, keep = rig.step, rig.workload.team.leads
+    model, optimizer = step.model.state_dict(), step.optimizer.state_dict()
     return {
-        "model": step.model.state_dict(),
+        "model": whole(model, keep=keep) if rig.sharded else model,
         "buffers": _lasting_buffers(step.model),
-        "optimizer": step.optimizer.state_dict(),
+        "optimizer": whole(optimizer, keep=keep) if rig.sharded else optimizer,
         "scaler": None if step.scaler is None else step.scaler.state_dict(),
         "random": _random_states(rig.device),
     }
@@ -34,15 +40,21 @@ def bring_back(rig: Rig, contents: dict[str, Any], *, where: str) -> None:
         CheckpointError: it does not fit the model or the optimizer.
     """
     step = rig.step
+    model, optimizer = contents["model"], contents["optimizer"]
     try:
-        step.model.load_state_dict(contents["model"])
+        if rig.sharded:
+            live = step.model.state_dict()
+            model = {name: in_parts(value, live.get(name, value)) for name, value in model.items()}
+            optimizer = _optimizer_in_parts(optimizer, step.optimizer)
+        step.model.load_state_dict(model)
         own = _lasting_buffers(step.model)
         for name, value in contents["buffers"].items():
             own[name].copy_(value)
-        step.optimizer.load_state_dict(contents["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as problem:
+        step.optimizer.load_state_dict(optimizer)
+    except (RuntimeError, ValueError, LookupError) as problem:
         raise _misfit(where, problem) from problem
-    lay_out_state(step.optimizer)
+    if not rig.sharded:
+        lay_out_state(step.optimizer)
     if step.scaler is not None and contents["scaler"] is not None:
         step.scaler.load_state_dict(contents["scaler"])
     _set_random_states(contents["random"], rig.device)
@@ -70,6 +82,16 @@ def bring_back_random(rig: Rig, contents: dict[str, Any], *, rank: int, ranks: i
         return
     step = np.asarray([contents["step"]], dtype=np.int64)
     seed_everything(int(sample_seeds(rig.workload.rank_seed, rank, step)[0]), rig.device)
+
+
+def _optimizer_in_parts(saved: dict[str, Any], live: Optimizer) -> dict[str, Any]:
+    """Return an optimizer's saved state with this rank's parts of what is as large as a weight."""
+    weights = [entry for group in live.param_groups for entry in group["params"]]
+    state = {
+        place: {name: in_parts(value, weights[place]) for name, value in own.items()}
+        for place, own in saved["state"].items()
+    }
+    return {**saved, "state": state}
 
 
 def _misfit(where: str, problem: Exception) -> CheckpointError:

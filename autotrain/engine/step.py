@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from autotrain.engine.micro_batches import split
 from autotrain.engine.parallel import Parallel, rounded
+from autotrain.engine.sharded import Sharded
 from autotrain.errors import TaskError
 from autotrain.workload import Workload
 
@@ -28,6 +29,7 @@ class Step:
         clip_norm: largest norm of the gradient; None leaves it.
         forward: the model's forward pass, where it is another callable than the model itself.
         parts: micro-batches that a batch passes the model in; the update is that of the whole batch.
+        sharded: whether the model of several ranks lies in parts on them.
         parallel: how gradients travel between ranks, options of Parallel; one process alone rounds them likewise.
 
     Under several ranks each is handed its part of the batch, and the update is that of the whole batch too.
@@ -44,6 +46,7 @@ class Step:
         clip_norm: float | None = None,
         forward: Callable[[Any], Any] | None = None,
         parts: int = 1,
+        sharded: bool = False,
         parallel: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
@@ -57,7 +60,7 @@ class Step:
         """Micro-batches that a batch passes the model in."""
 
         self._silent = False
-        self._parallel: Parallel | None = None
+        self._parallel: Parallel | Sharded | None = None
         self._weight = 1.0
         """What this rank's loss counts for in the mean of all."""
 
@@ -65,7 +68,11 @@ class Step:
         """Whether this process stands for one of several, whose gradients are rounded on their way."""
 
         if not workload.team.alone:
-            self._parallel = Parallel(workload.team, model, self.loss, **(parallel or {}))
+            self._parallel = (
+                Sharded(workload.team, self.loss)
+                if sharded
+                else Parallel(workload.team, model, self.loss, **(parallel or {}))
+            )
             self._parallel.begin()
             self._weight = workload.stream().weight
 
@@ -80,7 +87,11 @@ class Step:
             if self._workload.task.step is not None:
                 return self._workload.task.step(self.model, content)
             images, labels = content
-            return self._workload.loss_of(self._forward(images), labels)
+            return self._workload.loss_of(self.forward(images), labels)
+
+    def forward(self, images: Any) -> Any:
+        """Return the model's outputs, from its compiled form where there is one."""
+        return self._forward(images)
 
     def context(self) -> AbstractContextManager[object]:
         """Return the context of forward passes."""
@@ -99,7 +110,7 @@ class Step:
             loss = self._passes(content)
         if self._rounds:
             rounded(self.model.parameters())
-        self._update()
+        self.update()
         return loss
 
     @contextmanager
@@ -145,18 +156,23 @@ class Step:
         """Add the gradient of images that are a share of the batch; return their share of its loss, detached."""
         loss = self.loss(content) if self._parallel is None else self._parallel(content)
         check_loss(loss)
+        if share != 1.0:
+            loss = loss * share
+        self.backward(loss)
+        detached = loss.detach().reshape(())
+        return detached.clone() if self.compiled else detached  # a CUDA graph's next run writes over what it gave
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of a loss, scaled where there is a scaler, to that of the parameters."""
         if not loss.requires_grad:
             raise TaskError(
                 "the loss does not depend on the model's parameters: compute it from the model's outputs, without "
                 "detaching them"
             )
-        if share != 1.0:
-            loss = loss * share
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        detached = loss.detach().reshape(())
-        return detached.clone() if self.compiled else detached  # a CUDA graph's next run writes over what it gave
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Clip the gradients, take the optimizer's step with them, and drop them."""
         scaler, optimizer = self.scaler, self.optimizer
         if scaler is None:
             self._clip()

@@ -13,6 +13,19 @@ class Augmentation(Knob):
 
     name, effect, side = "augmentation", Effect.RECIPE, Side.BOTH
     known = tuple(entry.name for entry in POLICIES)
+    about = (
+        "The policy that training images go through: it decides what is learned, so it is chosen by the task and "
+        "not for speed, unless the task leaves it open."
+    )
+    meanings = {
+        "none": "Images are resized and nothing else.",
+        "flip": "Half of the images are mirrored.",
+        "crop": "A random window of each image, resized, and half of them mirrored.",
+        "trivial": "Crop, and one random operator of random strength (TrivialAugmentWide).",
+        "rand": "Crop, and two random operators of strength 9 (RandAugment).",
+        "autoaugment": "Crop, and one of 25 learned pairs of operators (AutoAugment's ImageNet policy).",
+        "augmix": "Crop, and a blend of three random chains of operators (AugMix).",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer all policies under ``augmentation="auto"``, otherwise the task's own."""

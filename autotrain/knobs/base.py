@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -60,6 +61,12 @@ class Knob:
 
     side: Side
     """Which half of a step it acts on."""
+
+    about: str
+    """What it sets and when that pays, in a sentence."""
+
+    meanings: Mapping[Value, str] = MappingProxyType({})
+    """What each value is and when it pays, a sentence each; empty for knobs without a closed set."""
 
     known: tuple[Value, ...] | None = None
     """The closed set of values, None where any number from ``least`` on is one."""

@@ -22,6 +22,10 @@ class Buckets(OfRanks):
 
     name, effect = "bucket_mib", Effect.NUMERICS
     least = 1
+    about = (
+        "MiB of gradients that travel between ranks at a time: small parts leave earlier under the backward pass, "
+        "large ones cost fewer messages."
+    )
     offered = OFFERED
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
@@ -40,8 +44,8 @@ class Buckets(OfRanks):
     def canonical(self, settings: Settings, workload: Workload) -> Settings:
         """Fold where nothing travels, and sizes that hold all gradients alike."""
         held = gradient_bytes(workload.model)
-        inert = min(settings.bucket_mib, OFFERED[0]) * 2**20 + FIRST_MIB * 2**20 >= held
-        return self.fold(settings, when=workload.team.alone or inert, to=OFFERED[0])
+        fits = min(settings.bucket_mib, OFFERED[0]) * 2**20 + FIRST_MIB * 2**20 >= held
+        return self.fold(settings, when=fits or self.inert(settings, workload), to=OFFERED[0])
 
     def parallel_options(self, value: Value, options: dict[str, Any]) -> None:
         """Name the size."""

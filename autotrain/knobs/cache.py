@@ -16,6 +16,15 @@ class CacheChoice(Knob):
 
     name, effect, side = "cache", Effect.EXACT, Side.INPUT
     known = (NONE, RAM, DISK)
+    about = "Where work that is the same in every epoch is kept; it pays from the second epoch on."
+    meanings = {
+        NONE: "Every image is read and decoded in every epoch.",
+        RAM: "Decoded images are kept in memory; pays where decoding is what a step waits for and all of them fit.",
+        DISK: (
+            "Decoded images are kept in a file that is mapped into memory, for later trainings too; pays where "
+            "decoding costs more than reading."
+        ),
+    }
     binding = False  # what has no room is made anew each time; what could never be kept is refused by ``legal``
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:

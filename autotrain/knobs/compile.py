@@ -35,6 +35,19 @@ class Compile(Knob):
 
     name, effect, side = "compile", Effect.NUMERICS, Side.COMPUTE
     known = ("none", "default", *GRAPHS)
+    about = (
+        "Whether torch.compile makes kernels of its own for the model; it costs seconds to minutes at the start and "
+        "pays in long trainings."
+    )
+    meanings = {
+        "none": "The model as it is, one kernel per operator.",
+        "default": "Operators fused into fewer kernels; pays where many small ones read and write the same memory.",
+        "reduce-overhead": (
+            "The same, launched as one CUDA graph; pays where the GPU waits for launches, as with small models and "
+            "batches."
+        ),
+        "max-autotune": "The same, each kernel chosen by timing; compiles for minutes, pays in the longest trainings.",
+    }
 
     def risky(self, value: Value) -> bool:
         """Name every mode."""

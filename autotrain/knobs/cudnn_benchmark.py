@@ -19,6 +19,14 @@ class CudnnBenchmark(Knob):
 
     name, effect, side = "cudnn_benchmark", Effect.NUMERICS, Side.COMPUTE
     known = (False, True)
+    about = "Whether cuDNN times its convolution algorithms at the first step of each shape."
+    meanings = {
+        False: "cuDNN guesses an algorithm from the shapes.",
+        True: (
+            "cuDNN takes the fastest that it has timed; pays where all batches have one shape, and costs at every "
+            "new one."
+        ),
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer it on CUDA, where the flag is not set already."""

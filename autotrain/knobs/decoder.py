@@ -27,6 +27,25 @@ class DecoderChoice(Knob):
 
     name, effect, side = "decoder", Effect.NUMERICS, Side.INPUT
     known = tuple(entry.name for entry in DECODERS)
+    about = "What turns image files into pixels; it pays where decoding is what a step waits for."
+    meanings = {
+        "pillow": "Pillow, as torchvision's datasets use it.",
+        "simplejpeg": "libjpeg-turbo straight into an array; the same pixels as Pillow, faster for JPEG files.",
+        "torchvision": "torchvision's libjpeg-turbo, straight into a tensor; the same pixels as Pillow.",
+        "pillow_draft": (
+            "Pillow at a half, a quarter or an eighth of the size where the crop allows; pays for photographs much "
+            "larger than the crops, other rounding."
+        ),
+        "simplejpeg_scaled": (
+            "simplejpeg at a half, a quarter or an eighth of the size where the crop allows; likewise."
+        ),
+        "pillow_simd": (
+            "Pillow-SIMD in worker processes of its own; faster resizing on x86-64 (autotrain simd builds it)."
+        ),
+        "pillow_simd_draft": "Pillow-SIMD, at a reduced size where the crop allows.",
+        "dali": "NVIDIA DALI's decoder on the CPU, a batch at a time; needs the extra dali.",
+        "nvjpeg": "The GPU decodes; pays where cores are scarce and the GPU has time left.",
+    }
 
     def effect_of(self, value: Value) -> Effect:
         """Return EXACT for the full decoders that a test holds equal to Pillow."""

@@ -14,6 +14,12 @@ class GradientPrecision(OfRanks):
 
     name, effect = "gradient_precision", Effect.NUMERICS
     known = offered = ("fp32", "bf16")
+    about = "In what gradients travel between ranks."
+    meanings = {
+        "fp32": "As they are.",
+        "bf16": "In half as many bytes, rounded on the way; pays where ranks wait for the network.",
+    }
+    of_copies = False
 
     def parallel_options(self, value: Value, options: dict[str, Any]) -> None:
         """Name the type."""

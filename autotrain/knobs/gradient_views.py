@@ -14,6 +14,11 @@ class GradientViews(OfRanks):
 
     name, effect = "gradient_views", Effect.EXACT
     known = offered = (False, True)
+    about = "Whether gradients lie in the buffers that travel between ranks."
+    meanings = {
+        False: "Gradients are copied into the buffers and back.",
+        True: "Gradients lie in the buffers; saves a copy and the memory of all gradients.",
+    }
 
     def parallel_options(self, value: Value, options: dict[str, Any]) -> None:
         """Name it."""

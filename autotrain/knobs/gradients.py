@@ -11,6 +11,9 @@ from autotrain.knobs.base import Choices, Knob, Side
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
+FULL = "full"
+"""Value of the setting sharding under which every rank keeps a part of the model."""
+
 ALONE = "there is one process only"
 """Why a knob of several ranks has nothing to offer."""
 
@@ -23,6 +26,9 @@ class OfRanks(Knob):
     offered: ClassVar[tuple[Value, ...]]
     """What a search tries."""
 
+    of_copies: ClassVar[bool] = True
+    """Whether it concerns ranks that keep whole copies of the model only."""
+
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer it to several ranks."""
         del machine
@@ -32,7 +38,11 @@ class OfRanks(Knob):
 
     def canonical(self, settings: Settings, workload: Workload) -> Settings:
         """Fold where nothing travels."""
-        return self.fold(settings, when=workload.team.alone, to=self.offered[0])
+        return self.fold(settings, when=self.inert(settings, workload), to=self.offered[0])
+
+    def inert(self, settings: Settings, workload: Workload) -> bool:
+        """Tell whether it has no effect: nothing travels, or not as it would say."""
+        return workload.team.alone or (self.of_copies and settings.sharding == FULL)
 
 
 def gradient_bytes(model: nn.Module) -> int:

@@ -15,6 +15,13 @@ class LoaderKind(Knob):
 
     name, effect, side = "loader", Effect.EXACT, Side.INPUT
     known = ("processes", "threads")
+    about = "What the workers that load batches are."
+    meanings = {
+        "processes": "Worker processes; nothing in them waits for Python's lock.",
+        "threads": (
+            "Threads of the training process; no copy between processes, pays where decoding leaves Python's lock."
+        ),
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer threads where a sample depends on its index alone."""

@@ -20,6 +20,14 @@ class MemoryFormat(Knob):
 
     name, effect, side = "memory_format", Effect.NUMERICS, Side.COMPUTE
     known = tuple(FORMATS)
+    about = "How images and weights lie in memory; it matters to convolutions alone."
+    meanings = {
+        "contiguous": "One plane per channel (NCHW), torch's own.",
+        "channels_last": (
+            "All channels of a pixel side by side (NHWC), as tensor cores and oneDNN like them; pays for "
+            "convolutions, most of all under autocast, and costs where layers in between convert back."
+        ),
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer channels-last where there is a two-dimensional convolution."""

@@ -27,6 +27,10 @@ class MicroBatches(Knob):
 
     name, effect, side = "micro_batches", Effect.NUMERICS, Side.COMPUTE
     least = 1
+    about = (
+        "Parts that a batch passes the model in before one update; pays where memory is short, or where a part "
+        "stays in the caches."
+    )
     binding = False  # who fixes the number knows about batch statistics; what could never be divided ``legal`` refuses
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:

@@ -28,6 +28,15 @@ class OptimizerKernel(Knob):
 
     name, effect, side = "optimizer_kernel", Effect.NUMERICS, Side.COMPUTE
     known = ("own", *FLAGS)
+    about = (
+        "How the optimizer updates the weights: the same arithmetic in fewer passes; pays where the model has many "
+        "small tensors."
+    )
+    meanings = {
+        "own": "As the optimizer was set up.",
+        "foreach": "Lists of tensors at once; fewer launches than one tensor at a time, and more memory.",
+        "fused": "One kernel for the whole update; reads and writes each weight once.",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer what the optimizer has beside what it does by itself."""

@@ -15,6 +15,11 @@ class Pinning(Knob):
 
     name, effect, side = "pinning", Effect.EXACT, Side.INPUT
     known = (False, True)
+    about = "Whether batches lie in page-locked memory on their way to a CUDA device."
+    meanings = {
+        False: "Ordinary memory; copies wait for the host.",
+        True: "Page-locked memory; copies to the GPU overlap with its work, for some of the host's memory and time.",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer it on CUDA."""

@@ -19,6 +19,11 @@ class Placement(Knob):
 
     name, effect, side = "placement", Effect.NUMERICS, Side.BOTH
     known = ("worker", "device")
+    about = "Where flips, colours and operators are computed."
+    meanings = {
+        "worker": "Per image where images are loaded; pays where cores are idle.",
+        "device": "Per batch on the training device; pays where workers cannot keep up and the device has time left.",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer the device where there is pixel work to move."""

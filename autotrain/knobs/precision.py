@@ -23,6 +23,25 @@ class Precision(Knob):
 
     name, effect, side = "precision", Effect.NUMERICS, Side.COMPUTE
     known = ("fp32", "tf32", "bf16", "fp16")
+    about = (
+        "The arithmetic of forward and backward pass; lower precision pays where the device computes it natively "
+        "and training, not loading, is what a step waits for."
+    )
+    meanings = {
+        "fp32": "32-bit floats, torch's own; the reference for the numerics of all others.",
+        "tf32": (
+            "Matrix products and convolutions on NVIDIA's tensor cores from Ampere on, with 10 bits of mantissa; "
+            "pays where the model is large enough to fill them."
+        ),
+        "bf16": (
+            "Autocast to bfloat16, with the range of fp32 and 7 bits of mantissa; pays on GPUs from Ampere on, and "
+            "on CPUs that have AMX or AVX-512 BF16."
+        ),
+        "fp16": (
+            "Autocast to float16 with a loss scaler; pays on tensor cores from Volta on, also where bfloat16 is "
+            "missing."
+        ),
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer what the device computes natively; emulated types are slower and left out."""

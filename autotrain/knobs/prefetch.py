@@ -15,6 +15,7 @@ class Prefetch(Knob):
 
     name, effect, side = "prefetch", Effect.EXACT, Side.INPUT
     least = 1
+    about = "Batches that each worker keeps ready; more of them ride out uneven batches, and take memory."
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer torch's own 2, and 4."""

@@ -18,6 +18,7 @@ from autotrain.knobs.cudnn_benchmark import CudnnBenchmark
 from autotrain.knobs.decoder import DecoderChoice
 from autotrain.knobs.gradient_precision import GradientPrecision
 from autotrain.knobs.gradient_views import GradientViews
+from autotrain.knobs.gradients import ALONE
 from autotrain.knobs.loader import LoaderKind
 from autotrain.knobs.members import Members
 from autotrain.knobs.memory_format import MemoryFormat
@@ -28,6 +29,7 @@ from autotrain.knobs.placement import Placement
 from autotrain.knobs.precision import Precision
 from autotrain.knobs.prefetch import Prefetch
 from autotrain.knobs.resize import Resize
+from autotrain.knobs.sharding import Sharding
 from autotrain.knobs.static_graph import StaticGraph
 from autotrain.knobs.threads import Threads
 from autotrain.knobs.workers import Workers
@@ -43,6 +45,7 @@ KNOBS: tuple[Knob, ...] = (
     OptimizerKernel(),
     CudnnBenchmark(),
     MicroBatches(),
+    Sharding(),
     Buckets(),
     GradientPrecision(),
     GradientViews(),
@@ -116,8 +119,9 @@ class Space:
 
     @property
     def left_out(self) -> tuple[tuple[str, Value, str], ...]:
-        """Knob, value and reason of everything that could not be offered."""
-        return tuple((name, value, why) for name, entry in self.choices.items() for value, why in entry.left_out)
+        """Knob, value and reason of everything that could not be offered, but for what one process has no use for."""
+        told = ((name, value, why) for name, entry in self.choices.items() for value, why in entry.left_out)
+        return tuple(entry for entry in told if entry[2] != ALONE)
 
 
 def default_settings(workload: Workload) -> Settings:

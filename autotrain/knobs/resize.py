@@ -15,6 +15,13 @@ class Resize(Knob):
 
     name, effect, side = "resize", Effect.NUMERICS, Side.INPUT
     known = ("pillow", "torch")
+    about = (
+        "What brings crops to the size that the model sees; both are bilinear and antialiased, at most one level apart."
+    )
+    meanings = {
+        "pillow": "Pillow's kernel.",
+        "torch": "torch's kernel on bytes; pays where it is vectorised and images come as tensors.",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer both where images are resized here."""

@@ -18,6 +18,11 @@ class StaticGraph(OfRanks):
 
     name, effect = "static_graph", Effect.EXACT
     known = offered = (False, True)
+    about = "Whether all steps are promised to take the same way through the model."
+    meanings = {
+        False: "In every step ranks look which parameters took part.",
+        True: "Ranks look once; pays a little where the model has many parameters.",
+    }
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer it to several ranks, but not for a step of the user's."""

@@ -18,6 +18,10 @@ class Threads(Knob):
     """Threads of one operator in the training process; 0 leaves torch's own count."""
 
     name, effect, side = "threads", Effect.NUMERICS, Side.COMPUTE
+    about = (
+        "Threads of one operator in the training process, 0 for torch's own count; on a CPU a smaller number pays "
+        "where loader workers need the cores."
+    )
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer halves of the usable cores, and one core left free for a worker, on a CPU."""

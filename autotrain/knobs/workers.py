@@ -19,6 +19,10 @@ class Workers(Knob):
     """Candidates come from the CPUs that this process may really use, and twice as many for datasets that wait."""
 
     name, effect, side = "workers", Effect.EXACT, Side.INPUT
+    about = (
+        "Processes or threads that load batches beside the training, 0 for none; they pay until loading keeps up "
+        "with training, and cost where they take its cores."
+    )
 
     def choices(self, workload: Workload, machine: Machine) -> Choices:
         """Offer powers of two up to twice the usable cores, and the cores themselves."""
