@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean rebuild
+.PHONY: help demo test test-integrations lint docs accessibility clean rebuild
 
 # A Python of your choice: make test PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -24,16 +24,28 @@ endif
 help:
 	@echo "make demo    make images, probe a small network on them, train it with the plan (5 minutes)"
 	@echo "make test    run the tests (under 10 minutes)"
+	@echo "make test-integrations"
+	@echo "             run the tests with Lightning, Accelerate, transformers, timm and Ray"
 	@echo "make lint    run the linters"
+	@echo "make docs    write the API reference to site/, from the docstrings"
+	@echo "make accessibility   check the HTML report with axe-core; needs Chromium and npm"
 	@echo "make clean   remove .venv, the demo's images and all caches"
 	@echo
-	@echo "demo, test and lint first make .venv and install into it: several GB, once."
+	@echo "demo, test, lint and docs first make .venv and install into it: several GB, once."
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/demo.py
 
+# Three processes share the tests, but for those whose outcome depends on how fast something is: they come last, alone.
 test: $(VENV)/.installed-dev
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@if [ -n "$(PYTEST_ARGS)" ]; then $(RUN) -m pytest $(PYTEST_ARGS); exit; fi; \
+	code=0; \
+	$(RUN) -m pytest -q -n 3 --dist loadfile -m "not alone" || code=$$?; \
+	$(RUN) -m pytest -q -m alone || code=$$?; \
+	exit $$code
+
+test-integrations: $(VENV)/.installed-dev
+	@PIP_ARGS="$(PIP_ARGS)" bash tests/integrations.sh
 
 lint: $(VENV)/.installed-dev
 	@failed=""; \
@@ -45,8 +57,19 @@ lint: $(VENV)/.installed-dev
 	check hadolint Dockerfile; \
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi
 
+# What people call and are given, in the order of a newcomer's questions
+PUBLIC := api task settings training plan.plan schedules.schedule engine.events errors
+
+docs: $(VENV)/.installed-dev
+	@$(RUN) -m pdoc --docformat google --no-show-source -o site $(PUBLIC:%=autotrain.%)
+	@echo "site/index.html: ready"
+
+accessibility: $(VENV)/.installed
+	@PYTHONPATH=tests $(RUN) tests/accessibility.py
+
 clean:
-	rm -rf $(VENV) .demo plan.yaml build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-integrations .venv-composer .demo plan.yaml build dist site
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find autotrain tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last. An environment with .making in it was left half-made; it goes, and so does one without

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Settings", "Task", "Training", "fit", "probe"]
+__all__ = ["Plan", "Settings", "Task", "Training", "fit", "prepare", "probe"]
 
 if TYPE_CHECKING:
-    from autotrain.api import fit, probe
+    from autotrain.api import fit, prepare, probe
     from autotrain.plan.plan import Plan
     from autotrain.settings import Settings
     from autotrain.task import Task
@@ -19,6 +19,7 @@ _HOMES = {
     "Task": "autotrain.task",
     "Training": "autotrain.training",
     "fit": "autotrain.api",
+    "prepare": "autotrain.api",
     "probe": "autotrain.api",
 }
 

@@ -1,4 +1,4 @@
-"""What people call: probe and fit. Composition only."""
+"""What people call: probe, fit and prepare. Composition only."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from autotrain.application import applicable, here, made_for_others, met, sharding, with_policy
 from autotrain.diagnose.finding import Finding
 from autotrain.engine import events as fit_events
 from autotrain.engine.events import EpochRecord, FitObserver
 from autotrain.engine.keeper import Found, check, find
 from autotrain.engine.loop import Trained, train
-from autotrain.errors import PlanError, SettingsError, TaskError, unknown
-from autotrain.hardware.machine import Machine, machine_facts
-from autotrain.installation import check_installation
+from autotrain.errors import SettingsError, TaskError, unknown
+from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Effect
-from autotrain.knobs.registry import KNOBS, canonical, default_settings, illegal
+from autotrain.knobs.registry import default_settings
 from autotrain.measure.session import Session
 from autotrain.plan.plan import Plan
-from autotrain.preparation import device_of, prepare_workload
+from autotrain.prepared import Prepared, make_live
 from autotrain.search.budget import parse_budget
 from autotrain.search.events import Observer, silent
-from autotrain.search.planner import make_plan, provenance
+from autotrain.search.planner import make_plan
 from autotrain.search.probe import COMPILE, ProbeOptions, assist_probe, finding_of, run_probe
 from autotrain.search.samplers import SAMPLERS
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
-from autotrain.team import Team, join
 from autotrain.training import Training
-from autotrain.workload import AUTO, Workload
+from autotrain.workload import Workload
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +58,22 @@ class ProbeResult:
 
     finding: Finding | None
     """The default's bottleneck; None where the probe was interrupted before it was known."""
+
+    def save_report(self, path: Path | str) -> None:
+        """Write all that was measured as one HTML page that opens offline.
+
+        Raises:
+            PlanError: the place cannot be written.
+        """
+        from autotrain.report.html.page import save_report
+
+        save_report(path, self.session, self.plan, self.finding)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and the rates behind it, for a notebook."""
+        from autotrain.report.html.page import summary_snippet
+
+        return summary_snippet(self.session, self.plan, self.finding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +155,8 @@ def probe(
     """
     task = _task(model, dataset, task_options)
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
-    workload, machine = _prepared(task, _team(task))
+    workload, machine = here(task, met(task))
+    options = sharding(options, workload)
     return _probe(workload, machine, options, progress=progress, observer=observer)
 
 
@@ -192,22 +208,16 @@ def fit(
     training = replace(training, **own)
     task = _task(model, dataset, task_options, also=tuple(Training.__dataclass_fields__))
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
-    team = _team(task)
+    team = met(task)
     given = team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
     found = team.leaders(lambda: find(training))
     if found is not None and found.plan is not None and given is None:
         given = Plan.from_yaml(found.plan, where=str(found.path))
-    workload, machine = _prepared(task if given is None else _with_policy(task, given), team)
+    workload, machine = here(task if given is None else with_policy(task, given), team)
     check(training, workload, found)
-    session = None
-    if given is None:
-        probed = _probe(workload, machine, options, progress=progress, observer=observer)
-        given, session = probed.plan, probed.session
-    else:
-        name = str(plan) if isinstance(plan, str | Path) else "the plan"
-        given = _applicable(given, workload, machine, name=name)
-        if found is None and _made_for_others(given, workload):
-            given, session = _proven(given, workload, machine, options, progress=progress, observer=observer, name=name)
+    given, session = _settled(
+        given, workload, machine, options, source=plan, prove=found is None, progress=progress, observer=observer
+    )
     workload = replace(workload, augmentation=given.settings.augmentation)
     trained = _train(workload, given, training, found, progress=progress, observer=fit_observer)
     if trained.signal == signal.SIGTERM:
@@ -223,6 +233,65 @@ def fit(
         interrupted=trained.interrupted,
         unsaved=trained.unsaved,
     )
+
+
+def prepare(
+    model: nn.Module | Task,
+    dataset: Any = None,
+    *,
+    plan: Plan | Path | str | None = None,
+    budget: str = "auto",
+    allow: str = "numerics",
+    fix: Mapping[str, Value] | None = None,
+    study: Path | str | None = None,
+    optuna_sampler: str = "auto",
+    compile: str = "auto",
+    isolate: bool = False,
+    clip_norm: float | None = None,
+    progress: bool = True,
+    observer: Observer | None = None,
+    **task_options: Any,
+) -> Prepared:
+    """Probe, unless a plan is given, and hand over the tuned parts of a training to a loop of the caller's own.
+
+    To be used in a ``with``, or closed, as a file is; one at a time. ``duration`` tells the probe how long the training
+    will be; its end, its validation and its learning rate are the loop's.
+
+    Args:
+        model: what is trained, or a whole Task; it stays the same object and is trained in place.
+        dataset: as for ``probe``.
+        plan: as for ``fit``.
+        budget: as for ``probe``.
+        allow: as for ``probe``.
+        fix: as for ``probe``; of use where the loop does without one, such as ``{"optimizer_kernel": "own"}``.
+        study: as for ``probe``.
+        optuna_sampler: as for ``probe``.
+        compile: as for ``probe``.
+        isolate: as for ``probe``.
+        clip_norm: largest norm of the gradient; None leaves it as it is.
+        progress: whether to tell on the terminal what the probe does.
+        observer: is told of every event of the probe instead.
+        task_options: fields of the Task, such as ``optimizer=...`` or ``batch_size=128``.
+
+    Raises:
+        AutotrainError: the task or the plan does not work as given; the message says what to do.
+    """
+    clip_norm = Training(clip_norm=clip_norm).clip_norm
+    task = _task(model, dataset, task_options, also=("clip_norm",))
+    for name in ("schedule", "stretch"):
+        if getattr(task, name) != Task.__dataclass_fields__[name].default:
+            raise TaskError(
+                f"{name}: a loop of your own sets the learning rate. Give job.optimizer to a torch.optim.lr_scheduler"
+            )
+    options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
+    team = met(task)
+    given = team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
+    workload, machine = here(task if given is None else with_policy(task, given), team)
+    given, session = _settled(
+        given, workload, machine, options, source=plan, prove=True, progress=progress, observer=observer
+    )
+    workload = replace(workload, augmentation=given.settings.augmentation)
+    return make_live(workload, given, session, clip_norm=clip_norm)
 
 
 def _options(
@@ -325,51 +394,27 @@ def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any], *, 
     return Task(model=model, dataset=dataset, **options)
 
 
-def _team(task: Task) -> Team:
-    """Return all ranks, met the first time it is asked for."""
-    check_installation()
-    return join(device_of(task.device))
-
-
-def _prepared(task: Task, team: Team) -> tuple[Workload, Machine]:
-    return prepare_workload(task, team=team), machine_facts()
-
-
-def _with_policy(task: Task, plan: Plan) -> Task:
-    """Let the plan name the policy where the task leaves it open."""
-    policy = plan.settings.augmentation
-    if task.augmentation in (None, AUTO):
-        return replace(task, augmentation=policy)
-    if task.augmentation != policy:
-        log.warning("the plan was made for augmentation '%s', the task asks for '%s'", policy, task.augmentation)
-    return task
-
-
-def _applicable(plan: Plan, workload: Workload, machine: Machine, *, name: str) -> Plan:
-    """Return the plan with settings that can run here, folded to what they mean for this task."""
-    level = logging.WARNING if workload.team.leads else logging.DEBUG  # one rank tells what all do
-    for sentence in plan.differences(provenance(machine, workload)):
-        log.log(level, "%s: %s", name, sentence)
-    settings = replace(plan.settings, augmentation=workload.augmentation)
-    for entry in KNOBS:
-        for value, reason in entry.choices(workload, machine).left_out:
-            if getattr(settings, entry.name) != value or entry.canonical(settings, workload) != settings:
-                continue
-            if entry.binding:
-                raise PlanError(f"{name}: {entry.name} = {value} is not possible here: {reason}. Probe again")
-            if entry.legal(settings, workload, machine) is None:
-                log.log(level, "%s: %s = %s does less than it could: %s", name, entry.name, value, reason)
-    settings = canonical(settings, workload)
-    problem = illegal(settings, workload, machine)
-    if problem:
-        raise PlanError(f"{name}: not possible here: {problem}. Probe again")
-    return replace(plan, settings=settings)
-
-
-def _made_for_others(plan: Plan, workload: Workload) -> bool:
-    """Tell whether a plan was measured with another number of processes, among which cores and links were shared."""
-    made, here = plan.provenance.processes, workload.team.world.world_size
-    return bool(made) and made != here
+def _settled(
+    given: Plan | None,
+    workload: Workload,
+    machine: Machine,
+    options: ProbeOptions,
+    *,
+    source: Any,
+    prove: bool,
+    progress: bool,
+    observer: Observer | None,
+) -> tuple[Plan, Session | None]:
+    """Return the plan that is trained with, and the measurements where there were any."""
+    options = sharding(options, workload, given)
+    if given is None:
+        probed = _probe(workload, machine, options, progress=progress, observer=observer)
+        return probed.plan, probed.session
+    name = str(source) if isinstance(source, str | Path) else "the plan"
+    given = applicable(given, workload, machine, name=name)
+    if prove and made_for_others(given, workload):
+        return _proven(given, workload, machine, options, progress=progress, observer=observer, name=name)
+    return given, None
 
 
 def _proven(

@@ -34,8 +34,12 @@ class Settings:
     micro_batches: int = 1
     """Parts that a batch passes the model in, one after the other, for one update; fewer images in memory at once."""
 
+    sharding: str = "none"
+    """What ranks keep of weights, gradients and optimizer state: none (each one all of it) or full (each one a part);
+    without effect for one process alone."""
+
     bucket_mib: int = 25
-    """Size of the parts in which gradients travel between ranks, in MiB; without effect for one process alone."""
+    """Size of the parts in which gradients travel between ranks, in MiB; likewise."""
 
     gradient_precision: str = "fp32"
     """In what gradients travel between ranks: fp32 (as they are) or bf16; likewise."""

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from autotrain.errors import AutotrainError, CandidateError, UnsupportedError, first_line
+from autotrain.meeting import meet
 from autotrain.world import World, place, world
 
 log = logging.getLogger(__name__)
@@ -219,8 +220,11 @@ def join(device: torch.device) -> Team:
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             try:
-                dist.init_process_group(backend, timeout=_patience())
-            except (RuntimeError, ValueError) as problem:
+                store = meet(facts, timeout=_patience())
+                dist.init_process_group(
+                    backend, store=store, rank=facts.rank, world_size=facts.world_size, timeout=_patience()
+                )
+            except (OSError, RuntimeError, ValueError) as problem:
                 raise CandidateError(f"the other ranks could not be reached: {first_line(problem)}") from problem
             atexit.register(_leave, os.getpid())
         _joined = Team(facts, dist.new_group(backend="gloo", timeout=_patience()))

@@ -26,6 +26,13 @@ os.environ["AUTOTRAIN_PILLOW_SIMD"] = "/nonexistent/pillow-simd"  # tests do not
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is to run in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ALONE = {
+    *(f"integration/test_{name}.py" for name in ("doctor", "duel", "versus")),
+    "unit/hardware/test_monitor.py",
+    "unit/hardware/test_programs.py",
+}
+"""Files whose tests depend on how fast something is, or on what else runs."""
+
 GRACE_S = 5.0
 """How long processes and threads may take to end that were told to before the test ended."""
 
@@ -289,6 +296,13 @@ def one_thread(nothing_leaks: None) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what depends on how fast something is."""
+    for item in items:
+        if str(item.path.relative_to(Path(__file__).parent)) in ALONE:
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""What the ranks of a test do, started by torchrun as ``python ranked.py JOB FOLDER``, and one process alone."""
+"""What the ranks of a test do, started by torchrun as ``python ranked.py JOB,JOB FOLDER``, and one process alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 import autotrain
 from autotrain.engine import loop
+from autotrain.engine import sharded as engine_sharded
 from autotrain.engine.events import FitEvent, StepDone
 from autotrain.plan.plan import Plan
 from autotrain.settings import Settings
@@ -26,6 +27,7 @@ SIDE, BATCH, STEPS = 16, 10, 4
 DEVICE = os.environ.get("DEVICE", "cpu")
 
 Job = Callable[[Path], None]
+left_open: Any = None
 
 
 def data(count: int = BATCH * STEPS + 3, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,6 +141,34 @@ def steps(folder: Path) -> None:
     keep(folder, "steps", facts(train(network(nn.GroupNorm(2, 8)))))
 
 
+def sharded(folder: Path) -> None:
+    """Train what lies in parts on the ranks: some epochs, and in micro-batches."""
+    engine_sharded.UNIT = 1
+    parts = Settings(sharding="full")
+    keep(folder, "sharded", facts(train(network(nn.Identity()), parts)))
+    halves = Settings(sharding="full", micro_batches=2, gradient_precision="fp32")
+    keep(folder, "sharded-parts", facts(train(network(), halves, clip_norm=0.5)))
+    model = network()
+    keep(folder, "class", type(train(model, parts, duration="1step").model).__name__)
+    try:
+        train(network(), parts, ema=0.9)
+    except autotrain.errors.AutotrainError as problem:
+        keep(folder, "sharded-refused", str(problem))
+
+
+def moved(folder: Path) -> None:
+    """Go on from the latest checkpoint, in parts where there are several ranks, and stop after some epochs."""
+    engine_sharded.UNIT = 1
+    given = {"checkpoints": folder / "kept", "resume": "auto", "duration": os.environ["UNTIL"]}
+    keep(folder, "end", facts(adam(**given)))
+
+
+def adam(**options: Any) -> autotrain.api.FitResult:
+    """Train with an optimizer that keeps two moments, at a constant rate."""
+    options |= {"optimizer": lambda given: torch.optim.AdamW(given, lr=0.01), "schedule": "constant"}
+    return train(network(), Settings(sharding="full"), **options)
+
+
 def synced(folder: Path) -> None:
     """Train a model whose batch statistics are those of all ranks together; torch has that on GPUs only."""
     model = nn.SyncBatchNorm.convert_sync_batchnorm(network(nn.BatchNorm2d(8)))
@@ -164,7 +194,8 @@ def stopped(folder: Path) -> None:
     loop.TELL_S = 0.0
     who, at, number = (int(os.environ.get(f"STOP_{name}", "-1")) for name in ("RANK", "STEP", "SIGNAL"))
     model = network(nn.Dropout(0.2)) if "DROPOUT" in os.environ else network()
-    dies = Stops(at, number if rank() == who else 0)
+    first_life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    dies = Stops(at, number if rank() == who and first_life else 0)
     model.register_forward_pre_hook(dies)
     found = facts(train(model, duration="6ep", checkpoints=folder / "kept", resume="auto", every="2step"))
     keep(folder, "end", found)
@@ -193,7 +224,7 @@ def probed(folder: Path) -> None:
     fixed = {"precision": "fp32", "memory_format": "contiguous", "optimizer_kernel": "own", "micro_batches": 1}
     fixed |= {"gradient_views": False, "gradient_precision": "fp32", "loader": "processes"}
     fixed |= {"cache": "none", "threads": 0}
-    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "10s", "progress": False}
+    given: dict[str, Any] = {"batch_size": BATCH, "device": DEVICE, "budget": "18s", "progress": False}
     result = autotrain.probe(model, Fragile(), duration="50ep", fix=fixed, **given)
     keep(folder, "untouched", all(torch.equal(before[name], value) for name, value in model.state_dict().items()))
     keep(folder, "failures", [entry.reason for entry in result.session.failures])
@@ -201,6 +232,37 @@ def probed(folder: Path) -> None:
     keep(folder, "plan", result.plan.to_yaml())
     fitted = autotrain.fit(model, Fragile(), duration="1ep", plan=result.plan, batch_size=BATCH, progress=False)
     keep(folder, "end", fitted.steps)
+
+
+def prepared(folder: Path) -> None:
+    """Train in a loop of the user's own; a second job is never closed."""
+    global left_open
+    plan = Plan(settings=Settings(augmentation="crop", workers=1))
+    given: dict[str, Any] = {"validation": data(25, seed=1), "batch_size": BATCH, "device": DEVICE, "clip_norm": 0.5}
+    found: dict[str, Any] = {"refused": ""}
+    model = network()
+    with autotrain.prepare(model, data(), plan=plan, optimizer=sgd, **given) as job:
+        found["losses"] = [float(job.step(*batch)) for _ in range(2) for batch in job.loader]
+        found["sizes"] = [len(labels) for _, labels in job.validation or ()]
+        score = job.evaluate()
+        found["validation"] = score.loss, score.accuracy
+        try:
+            job.update()
+        except autotrain.errors.UnsupportedError as problem:
+            found["refused"] = str(problem)
+    try:
+        parts = Plan(settings=Settings(augmentation="crop", sharding="full"))
+        autotrain.prepare(network(), data(), plan=parts, optimizer=sgd, **given).close()
+    except autotrain.errors.UnsupportedError as problem:
+        found["parts"] = str(problem)
+    keep(folder, "prepared", {**found, "weights": model.state_dict()})
+    left_open = autotrain.prepare(model, data(), plan=plan, optimizer=sgd, **given)
+    left_open.step(*next(iter(left_open.loader)))
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    """Return the optimizer."""
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
 
 class Stops:
@@ -219,9 +281,25 @@ class Stops:
                 os.kill(os.getpid(), self.number)
 
 
-JOBS: dict[str, Job] = {entry.__name__: entry for entry in (equal, odd, probed, steps, stopped, synced)}
+def whole(folder: Path) -> None:
+    """Train with dropout from beginning to end."""
+    loop.TELL_S = 0.0
+    model = network(nn.Dropout(0.2))
+    keep(folder, "whole", facts(train(model, duration="6ep", checkpoints=folder / "whole", every="2step")))
+
+
+def began(folder: Path) -> None:
+    """Train the first epoch of what others go on with."""
+    keep(folder, "began", facts(adam(checkpoints=folder / "began", duration="1ep")))
+
+
+JOBS: dict[str, Job] = {
+    entry.__name__: entry
+    for entry in (began, equal, moved, odd, prepared, probed, sharded, steps, stopped, synced, whole)
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     signal.alarm(200)
-    JOBS[sys.argv[1]](Path(sys.argv[2]))
+    for job in sys.argv[1].split(","):
+        JOBS[job](Path(sys.argv[2]))

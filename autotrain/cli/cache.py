@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autotrain.errors import AutotrainError
+from autotrain.hardware.units import size_words
 
 if TYPE_CHECKING:
     from autotrain.cache.shelf import Kept
-
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def cache(
@@ -46,7 +45,7 @@ def cache(
         return
     for entry in found:
         print(_line(entry))
-    print(f"{_size(sum(entry.bytes for entry in found))} in all, in {place}")
+    print(f"{size_words(sum(entry.bytes for entry in found))} in all, in {place}")
 
 
 def _clear(place: Path, key: str | None, found: list[Kept]) -> None:
@@ -62,7 +61,7 @@ def _clear(place: Path, key: str | None, found: list[Kept]) -> None:
         except OSError as problem:
             raise AutotrainError(f"{entry.folder}: cannot be removed ({problem.strerror or problem})") from problem
         if gone:
-            print(f"Removed {entry.key}, {_size(entry.bytes)}")
+            print(f"Removed {entry.key}, {size_words(entry.bytes)}")
         else:
             used.append(entry.key)
     if used:
@@ -78,14 +77,7 @@ def _line(entry: Kept) -> str:
         samples = f"{entry.filled:,} of {entry.about.get('samples', '?')} samples"
     words = [str(value) for name, value in entry.about.items() if name not in ("created", "samples", "key")]
     state = "in use" if entry.in_use else f"used {_age(time.time() - entry.used_at)} ago"
-    return f"{entry.key}  {_size(entry.bytes):>10}  {samples}, {state}  {', '.join(words)}".rstrip()
-
-
-def _size(count: int) -> str:
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.{1 if unit else 0}f} {UNITS[unit]}"
+    return f"{entry.key}  {size_words(entry.bytes):>10}  {samples}, {state}  {', '.join(words)}".rstrip()
 
 
 def _age(seconds: float) -> str:

@@ -13,9 +13,14 @@ import typer
 
 from autotrain import __version__
 from autotrain.cli.cache import cache
+from autotrain.cli.compare import NOT_FOR_COMPARING, CompareOptions, compare
+from autotrain.cli.doctor import doctor
+from autotrain.cli.explain import explain
+from autotrain.cli.export import export
 from autotrain.cli.fit import FitOptions, fit
 from autotrain.cli.options import INTERRUPTED, Interruption, command
 from autotrain.cli.probe import ProbeOptions, probe
+from autotrain.cli.report import report
 from autotrain.cli.simd import simd
 from autotrain.errors import AutotrainError
 from autotrain.installation import check_installation
@@ -33,6 +38,13 @@ app = typer.Typer(
 )
 app.command("probe", short_help="Measure, search, prove; write the plan.")(command(ProbeOptions, probe))
 app.command("fit", short_help="Train with a plan, or probe first.")(command(FitOptions, fit))
+app.command("explain", short_help="Say what a plan sets, why, and whether it holds here.")(explain)
+app.command("compare", short_help="Say how two plans differ; with a task, which is faster.")(
+    command(CompareOptions, compare, first=("one", "other"), without=NOT_FOR_COMPARING)
+)
+app.command("export", short_help="Write a plan for Lightning, Accelerate, timm and others.")(export)
+app.command("report", short_help="Write a stored session as an HTML page.")(report)
+app.command("doctor", short_help="Check this environment for what costs.")(doctor)
 app.command("cache", short_help="List or remove disk caches of samples.")(cache)
 app.command("simd", short_help="Build Pillow-SIMD, a faster decoder.")(simd)
 
@@ -64,12 +76,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; return the exit code.
 
     Returns:
-        0; 2 for what the user can mend; 130 after Ctrl-C; 1 for what should not have happened.
+        0; 2 for what the user can mend; 130 after Ctrl-C; 1 for what should not have happened; doctor's 3 for findings.
     """
     debug = "--debug" in arguments
     with _warnings_shown(logging.INFO if debug else logging.WARNING):
         try:
-            check_installation()
+            if "doctor" not in arguments[:1]:  # which tells of it itself, beside all else
+                check_installation()
             app(args=list(arguments), prog_name="autotrain")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -160,19 +160,25 @@ def flag(name: str) -> str:
 
 
 def default_of(entry: Field[Any]) -> Any:
-    """Return an option's default."""
+    """Return an option's default; what must be given has none."""
+    if entry.default is MISSING and entry.default_factory is MISSING:
+        return inspect.Parameter.empty
     return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
 Kind = TypeVar("Kind", bound=Options)
 
 
-def command(kind: type[Kind], run: Callable[[Kind], int]) -> Callable[..., None]:
+def command(
+    kind: type[Kind], run: Callable[[Kind], int], *, first: Sequence[str] = (), without: Sequence[str] = ()
+) -> Callable[..., None]:
     """Return a function for typer whose parameters are the fields of ``kind`` and that runs ``run`` with them.
 
     Args:
         kind: the options' dataclass.
         run: takes the options and returns the exit code.
+        first: fields that come first on the command line, in this order.
+        without: fields that this command does not offer, and that keep their defaults.
     """
     hints = get_type_hints(kind, include_extras=True)
 
@@ -186,7 +192,8 @@ def command(kind: type[Kind], run: Callable[[Kind], int]) -> Callable[..., None]
     only = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(entry.name, only, default=default_of(entry), annotation=hints[entry.name])
-        for entry in fields(kind)
+        for entry in sorted(fields(kind), key=lambda entry: (*first, entry.name).index(entry.name))
+        if entry.name not in without
     ]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = hints

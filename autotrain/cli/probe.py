@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +31,10 @@ class ProbeOptions(Options):
     json: Annotated[
         bool, typer.Option("--json", help="Write plan, finding and session as JSON to standard output, all else not.")
     ] = False
+    session: Annotated[
+        Path | None, typer.Option(help="Where to write all measurements, as JSON.", show_default=False)
+    ] = None
+    report: Annotated[Path | None, typer.Option(help="Where to write an HTML report.", show_default=False)] = None
 
 
 def probe(options: ProbeOptions) -> int:
@@ -40,6 +43,9 @@ def probe(options: ProbeOptions) -> int:
     The target is TARGET, or --model and --data. Ctrl-C ends the search early and proves the best found so far.
     """
     check_writable(options.out, "--out")
+    for path, name in ((options.session, "--session"), (options.report, "--report")):
+        if path is not None:
+            check_writable(path, name)
     options.fixed()
     if world().rank:  # one rank tells what all do, and writes
         run_probe(load_task(options), replace(options, quiet=True), story_console())
@@ -49,15 +55,32 @@ def probe(options: ProbeOptions) -> int:
         result = run_probe(load_task(options), options, console)
         replaced = options.out.exists()
         result.plan.save(options.out)
+        written = _write_more(result, options)
         if not options.quiet:
             again = f"autotrain fit {options.again()} {flag('plan')} {options.out}"
             console.print(
                 f"\n{'Replaced' if replaced else 'Wrote'} {options.out}. Train with it:", soft_wrap=True, markup=False
             )
             console.print(f"  {again}", soft_wrap=True, markup=False)
+            for words in written:
+                console.print(words, soft_wrap=True, markup=False)
     if options.json:
         print(json.dumps(as_dict(result), indent=1, allow_nan=False), flush=True)
     return INTERRUPTED if result.plan.evidence.verdict == "not proven" else 0
+
+
+def _write_more(result: ProbeResult, options: ProbeOptions) -> list[str]:
+    """Write session and report where they are wanted; return a line about each."""
+    written = []
+    if options.session is not None:
+        result.session.save(options.session)
+        written.append(f"Wrote {options.session}, all measurements.")
+    if options.report is not None:
+        from autotrain.report.html.page import save_report
+
+        save_report(options.report, result.session, result.plan, result.finding)
+        written.append(f"Wrote {options.report}. Open it in a browser.")
+    return written
 
 
 def story_console() -> Console:
@@ -93,16 +116,10 @@ def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
 
 def as_dict(result: ProbeResult) -> dict[str, Any]:
     """Return all that a probe gives as values that JSON has; what is not finite is null."""
+    from autotrain.report.html.facts import finite
+
     finding: dict[str, Any] | None = None
     if result.finding is not None:
         finding = asdict(result.finding) | {"bottleneck": result.finding.bottleneck.value}
     values = {"plan": result.plan.as_dict(), "finding": finding, "session": json.loads(result.session.to_json())}
-    return {name: _finite(value) for name, value in values.items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {name: finite(value) for name, value in values.items()}

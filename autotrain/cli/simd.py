@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from autotrain.cli.options import Interruption
-from autotrain.decode import simd as pillow_simd
 
 
 def simd(
@@ -30,6 +29,8 @@ def simd(
 
 
 def _build() -> None:
+    from autotrain.decode import simd as pillow_simd  # imports Pillow, without which other commands work
+
     print("Building Pillow-SIMD from its source ...", flush=True)
     started = perf_counter()
     place = pillow_simd.build()
@@ -39,6 +40,8 @@ def _build() -> None:
 
 
 def _remove() -> None:
+    from autotrain.decode import simd as pillow_simd
+
     removed = pillow_simd.remove()
     for place in removed:
         print(f"Removed {_home_as_tilde(place)}")

@@ -175,17 +175,24 @@ class InOrder:
         batch_size: samples of a batch.
         rank: this process's number; ranks take turns with the batches.
         world_size: number of processes that share them.
+        even: give every rank as many batches, where need be one that does not count: of the first sample, with a step
+            of ``batches`` or more.
     """
 
-    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1, even: bool = False) -> None:
         self.length = length
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
+        self.batches = -(-length // batch_size)
+        """Of all ranks together."""
+
+        self._steps = -(-self.batches // world_size) * world_size if even else self.batches
 
     def tickets(self, start: int = 0, stop: int | None = None) -> Iterator[Ticket]:
         """Yield this rank's tickets of batches ``start`` to ``stop``."""
-        last = -(-self.length // self.batch_size) if stop is None else stop
+        last = self._steps if stop is None else stop
         for step in range(start + (self.rank - start) % self.world_size, last, self.world_size):
-            places = np.arange(step * self.batch_size, min(self.length, (step + 1) * self.batch_size), dtype=np.int64)
+            first, end = step * self.batch_size, min(self.length, (step + 1) * self.batch_size)
+            places = np.arange(first, end, dtype=np.int64) if step < self.batches else np.zeros(1, dtype=np.int64)
             yield Ticket(step=step, epoch=0, positions=places, indices=places)

@@ -68,12 +68,17 @@ def accuracy(session: Session) -> Accuracy:
     Where nothing was kept, as for the default, which is measured before its parts, all of the session but the burst
     itself predicts it. Bursts that were given up early are left out: they end while they are behind.
     """
-    bursts = [entry for entry in session.of(Kind.FULL) if not entry.stopped_early]
-    foretold = [(entry, *_foretold(session, entry)) for entry in bursts]
+    known = foretold(session)
     return Accuracy(
-        errors=_errors([(entry, predicted) for entry, predicted, _ in foretold if predicted is not None]),
-        slack=_slack([(entry, limit) for entry, _, limit in foretold if limit is not None]),
+        errors=_errors([(entry, predicted) for entry, predicted, _ in known if predicted is not None]),
+        slack=_slack([(entry, limit) for entry, _, limit in known if limit is not None]),
     )
+
+
+def foretold(session: Session) -> list[tuple[Measurement, float | None, float | None]]:
+    """Return each full burst that was not given up, with the images/s that were predicted and the bound, if any."""
+    bursts = [entry for entry in session.of(Kind.FULL) if not entry.stopped_early]
+    return [(entry, *_foretold(session, entry)) for entry in bursts]
 
 
 def _foretold(session: Session, entry: Measurement) -> tuple[float | None, float | None]:

@@ -38,7 +38,7 @@ TINY_S = 2e-4
 SIMPLER = 0.97
 """Of remedies that reach this share of the best one's predicted rate, the one with the fewest changes is named."""
 
-EXCHANGE_KNOBS = ("bucket_mib", "gradient_precision", "gradient_views", "static_graph")
+EXCHANGE_KNOBS = ("sharding", "bucket_mib", "gradient_precision", "gradient_views", "static_graph")
 COMPUTE_KNOBS = (
     "precision",
     "memory_format",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import lru_cache
@@ -174,10 +175,15 @@ class Measurement:
                 "kind": Kind(values["kind"]),
                 "settings": Settings.from_dict(values["settings"]),
                 "windows": tuple(Window(**entry) for entry in values["windows"]),
-                "losses": tuple(values["losses"]),
+                "losses": numbers(values["losses"]),
                 "gpu_throttled": tuple(values.get("gpu_throttled", ())),
             }
         )
+
+
+def numbers(values: Iterable[float | None]) -> tuple[float, ...]:
+    """Return numbers as they were before JSON, which has null for what is not finite."""
+    return tuple(math.nan if value is None else value for value in values)
 
 
 @lru_cache(maxsize=4096)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from autotrain import files
 from autotrain.errors import PlanError, SettingsError
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Side
 from autotrain.knobs.registry import key
 from autotrain.measure.exchange import Exchange
-from autotrain.measure.measurement import Kind, Measurement
+from autotrain.measure.measurement import Kind, Measurement, numbers
 from autotrain.measure.profile import StageProfile
 from autotrain.settings import Settings, Value
 from autotrain.stats.compare import FEWEST_PAIRS, Comparison, compare
 from autotrain.stats.summary import Estimate
 
 SCHEMA = 1
+
+SESSION_FILE = files.FileKind(
+    noun="session",
+    example="session.json",
+    most_bytes=1 << 28,
+    origin="Make one with `autotrain probe TARGET --session session.json`, or with result.session.save(...)",
+    error=PlanError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,10 @@ class Job:
 
     planned_images: int
     """Images that the planned training will see, 0 where it is planned by time."""
+
+    schedule: tuple[float, ...] = ()
+    """What the base learning rate is multiplied by at evenly spaced places of the planned training, first step to last;
+    empty in sessions of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +259,27 @@ class Session:
         except (ValueError, KeyError, TypeError, AttributeError, SettingsError) as problem:
             raise PlanError(f"not a session ({problem}): give the JSON file that a probe wrote") from problem
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the session to ``path`` as JSON; a file that is there is replaced at once or, after a failure, kept.
+
+        Raises:
+            PlanError: the place cannot be written.
+        """
+        files.write_text(path, f"{self.to_json()}\n", SESSION_FILE)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Session:
+        """Return the session in the file at ``path``.
+
+        Raises:
+            PlanError: there is no such file, or it holds no session of this version.
+        """
+        try:
+            return cls.from_json(files.read_text(path, SESSION_FILE))
+        except PlanError as problem:
+            name = files.printable(os.fspath(path))
+            raise problem if str(problem).startswith(name) else PlanError(f"{name}: {problem}") from problem
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
@@ -273,14 +308,22 @@ def _revive(values: Mapping[str, Any]) -> dict[str, Any]:
     batch, stages = values["largest_batch"], values.get("profile")
     return revived | {
         "machine": Machine.from_dict(values["machine"]),
-        "job": Job(**values["job"]),
+        "job": Job(**{name: tuples(value) for name, value in values["job"].items()}),
         "default": settings(values["default"]),
         "chosen": settings(values["chosen"]),
         "measurements": tuple(Measurement.from_dict(entry) for entry in values["measurements"]),
         "failures": tuple(Failed(**{**entry, "settings": settings(entry["settings"])}) for entry in values["failures"]),
         "duels": tuple(DuelRecord(**{name: tuples(value) for name, value in entry.items()}) for entry in duels),
         "guards": tuple(
-            Guard(**{name: tuples(value) for name, value in {**entry, "settings": settings(entry["settings"])}.items()})
+            Guard(
+                **{
+                    **{name: tuples(value) for name, value in entry.items()},
+                    "settings": settings(entry["settings"]),
+                    "candidate": numbers(entry["candidate"]),
+                    "references": tuple(numbers(losses) for losses in entry["references"]),
+                    "shares": tuple((name, *numbers([share])) for name, share in entry.get("shares", ())),
+                }
+            )
             for entry in values["guards"]
         ),
         "profile": None if stages is None else StageProfile.from_dict(stages),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from autotrain.errors import unknown
@@ -117,13 +118,17 @@ def _table(node: Node) -> Table:
     return node
 
 
-def _many(reader: Reader) -> Reader:
-    def read(node: Node) -> tuple[Any, ...]:
+@dataclass(frozen=True)
+class Many:
+    """Reads a list, each entry of it with the same reader."""
+
+    reader: Reader
+
+    def __call__(self, node: Node) -> tuple[Any, ...]:
+        """Return the entries, read."""
         if not isinstance(node, Listing):
             node.refuse(f"{_kind(node)} where a list is needed. Start each entry with `- `")
-        return tuple(reader(item) for item in node.items)
-
-    return read
+        return tuple(self.reader(item) for item in node.items)
 
 
 def _text(node: Node) -> str:
@@ -179,11 +184,7 @@ def _verdict(node: Node) -> Verdict:
 
 
 def _worth(node: Node) -> Worth:
-    readers: dict[str, Reader] = {
-        "setting": _text, "value": _value, "instead_of": _value,
-        "alone": _estimate, "within": _estimate, "ratio": _estimate, "note": _text,
-    }  # fmt: skip
-    worth = Worth(**_fields(node, readers, required=("setting", "value", "instead_of")))
+    worth = Worth(**_fields(node, WORTH, required=("setting", "value", "instead_of")))
     entries = _table(node).entries
     if worth.setting not in Settings.names():
         entries["setting"].refuse(unknown("knob", shown(worth.setting), Settings.names()))
@@ -193,8 +194,7 @@ def _worth(node: Node) -> Worth:
 
 
 def _left_out(node: Node) -> LeftOut:
-    readers: dict[str, Reader] = {"knob": _text, "value": _value, "reason": _text}
-    values = _fields(node, readers, required=tuple(readers))
+    values = _fields(node, LEFT_OUT, required=tuple(LEFT_OUT))
     return values["knob"], values["value"], values["reason"]
 
 
@@ -212,6 +212,20 @@ def _kind(node: Node) -> str:
     return "a list" if isinstance(node, Listing) else "a mapping"
 
 
+WORTH: dict[str, Reader] = {
+    "setting": _text,
+    "value": _value,
+    "instead_of": _value,
+    "alone": _estimate,
+    "within": _estimate,
+    "ratio": _estimate,
+    "note": _text,
+}
+"""Fields of what a setting is worth."""
+
+LEFT_OUT: dict[str, Reader] = {"knob": _text, "value": _value, "reason": _text}
+"""Fields of a choice that was not measured."""
+
 _EVIDENCE: dict[str, Reader] = {
     "verdict": _verdict,
     "default_rate": _estimate,
@@ -219,12 +233,12 @@ _EVIDENCE: dict[str, Reader] = {
     "ratio": _estimate,
     "usual_rate": _estimate,
     "bottleneck": _text,
-    "findings": _many(_text),
+    "findings": Many(_text),
     "bursts": _count,
     "probe_s": _seconds,
     "largest_batch": _text,
-    "worth": _many(_worth),
-    "left_out": _many(_left_out),
+    "worth": Many(_worth),
+    "left_out": Many(_left_out),
 }
 
 _PROVENANCE: dict[str, Reader] = {
@@ -233,7 +247,7 @@ _PROVENANCE: dict[str, Reader] = {
     "hardware": _text,
     "cpu": _text,
     "usable_cpus": _count,
-    "gpus": _many(_text),
+    "gpus": Many(_text),
     "versions": _versions,
     "task": _text,
     "model": _text,

@@ -21,7 +21,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from autotrain.errors import PlanError
-from autotrain.plan.values import printable, shown
+from autotrain.files import printable
+from autotrain.plan.values import shown
 
 MAX_BYTES = 250_000
 """Size of a text that is still taken for a plan; real ones have a few thousand bytes."""

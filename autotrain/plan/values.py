@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from autotrain.errors import unknown
+from autotrain.files import printable
 from autotrain.settings import Settings
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -22,6 +23,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "resize": ("pillow", "torch"),
         "cache": ("none", "ram", "disk"),
         "loader": ("processes", "threads"),
+        "sharding": ("none", "full"),
     }
 )
 """Settings that are one word of a closed set."""
@@ -34,7 +36,7 @@ LEAST: Mapping[str, int] = MappingProxyType(
 SWITCHES: tuple[str, ...] = ("cudnn_benchmark", "gradient_views", "static_graph", "pinning")
 """Settings that are true or false."""
 
-OF_RANKS: tuple[str, ...] = ("bucket_mib", "gradient_precision", "gradient_views", "static_graph")
+OF_RANKS: tuple[str, ...] = ("sharding", "bucket_mib", "gradient_precision", "gradient_views", "static_graph")
 """Settings without effect on one process alone; a plan says nothing of them where they have their defaults."""
 
 _SHOWN_CHARACTERS = 60
@@ -74,8 +76,3 @@ def shown(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     text = text[: _SHOWN_CHARACTERS - 3] + "..." if len(text) > _SHOWN_CHARACTERS else text
     return printable(text)
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with escapes in place of what a terminal would not show as it is, line ends included."""
-    return text if text.isprintable() else repr(text)[1:-1]

@@ -8,6 +8,9 @@ from autotrain.hardware.machine import Machine
 from autotrain.measure.session import Job
 from autotrain.workload import Workload
 
+PLACES = 101
+"""Places of the schedule that are kept."""
+
 
 def job_facts(workload: Workload, machine: Machine) -> Job:
     """Return what people and plans want to know about a workload."""
@@ -27,7 +30,15 @@ def job_facts(workload: Workload, machine: Machine) -> Job:
         seed=workload.seed,
         threads=torch.get_num_threads(),
         planned_images=planned_images(workload),
+        schedule=schedule_shape(workload),
     )
+
+
+def schedule_shape(workload: Workload) -> tuple[float, ...]:
+    """Return the learning rate's factor at evenly spaced places of the planned training, first step to last."""
+    last = workload.span.total - 1
+    factor = workload.schedule.over(workload.span)
+    return tuple(round(factor(round(place * last / (PLACES - 1))), 5) for place in range(PLACES))
 
 
 def planned_images(workload: Workload) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -29,11 +29,51 @@ from autotrain.workload import Workload
 def make_plan(session: Session, workload: Workload, finding: Finding | None) -> Plan:
     """Return the plan that a probe's session amounts to."""
     chosen = session.chosen or session.default
+    variants = without_each(chosen, session.default, workload)
+    return Plan(
+        settings=chosen,
+        evidence=evidence_of(session, finding, variants),
+        provenance=provenance(session.machine, workload),
+        seed=workload.seed,
+    )
+
+
+def plan_of(session: Session, finding: Finding | None) -> Plan:
+    """Return the plan that a stored session amounts to; when and with which autotrain it was made is not known."""
+    chosen, job, machine = session.chosen or session.default, session.job, session.machine
+    values = session.default.as_dict()
+    variants = {name: replace(chosen, **{name: values[name]}) for name in chosen.changes(session.default)}  # type: ignore[arg-type]
+    made = Provenance(
+        hardware=machine.fingerprint,
+        cpu=machine.cpu.name,
+        usable_cpus=machine.cpu.usable,
+        gpus=tuple(gpu.name for gpu in machine.gpus),
+        versions=(("python", machine.python), *machine.versions),
+        task=job.fingerprint,
+        model=job.model,
+        dataset=job.dataset,
+        batch_size=job.batch_size,
+        image_size=job.image_size,
+        device=job.device,
+        processes=len(session.exchange.ranks) if session.exchange is not None else 0,
+    )
+    return Plan(settings=chosen, evidence=evidence_of(session, finding, variants), provenance=made, seed=job.seed)
+
+
+def evidence_of(session: Session, finding: Finding | None, variants: Mapping[str, Settings]) -> Evidence:
+    """Return what a session says about its choice.
+
+    Args:
+        session: the measurements.
+        finding: the default's bottleneck.
+        variants: by setting that differs from the default, the choice without that change.
+    """
+    chosen = session.chosen or session.default
     won = chosen != session.default
     record = session.final_duel
     default_rate = _rate(session, record, of_candidate=False)
     usual = session.find(Kind.FULL, replace(session.default, workers=session.cores))
-    evidence = Evidence(
+    return Evidence(
         verdict=_verdict(session, won),
         default_rate=default_rate,
         chosen_rate=_rate(session, record, of_candidate=True) if won else default_rate,
@@ -44,24 +84,15 @@ def make_plan(session: Session, workload: Workload, finding: Finding | None) -> 
         bursts=len(session.measurements) + sum(2 * len(entry.baseline_rates) for entry in session.duels),
         probe_s=round(session.seconds, 1),
         largest_batch=batch_words(session.largest_batch),
-        worth=tuple(worth(session, workload)) if won else (),
+        worth=tuple(worth(session, variants)) if won else (),
         left_out=session.left_out,
-    )
-    return Plan(
-        settings=chosen, evidence=evidence, provenance=provenance(session.machine, workload), seed=workload.seed
     )
 
 
 def provenance(machine: Machine, workload: Workload) -> Provenance:
     """Return where, when and for what a plan is made, or used, now."""
-    return Provenance(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        autotrain=autotrain.__version__,
-        hardware=machine.fingerprint,
-        cpu=machine.cpu.name,
-        usable_cpus=machine.cpu.usable,
-        gpus=tuple(gpu.name for gpu in machine.gpus),
-        versions=(("python", machine.python), *machine.versions),
+    return replace(
+        machine_provenance(machine),
         task=workload.fingerprint,
         model=type(workload.model).__name__,
         dataset=workload.source.name,
@@ -73,12 +104,24 @@ def provenance(machine: Machine, workload: Workload) -> Provenance:
     )
 
 
-def worth(session: Session, workload: Workload) -> Iterator[Worth]:
-    """Yield what each changed setting of the choice is worth, alone and within the choice."""
+def machine_provenance(machine: Machine) -> Provenance:
+    """Return where and when a plan is used now, as far as that can be told without a task."""
+    return Provenance(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        autotrain=autotrain.__version__,
+        hardware=machine.fingerprint,
+        cpu=machine.cpu.name,
+        usable_cpus=machine.cpu.usable,
+        gpus=tuple(gpu.name for gpu in machine.gpus),
+        versions=(("python", machine.python), *machine.versions),
+    )
+
+
+def worth(session: Session, variants: Mapping[str, Settings]) -> Iterator[Worth]:
+    """Yield what each changed setting of the choice is worth, alone and within the choice; variants lack one each."""
     chosen = session.chosen or session.default
     default = session.default.as_dict()
     turns = {entry.setting: entry for entry in session.attributions}
-    variants = without_each(chosen, session.default, workload)
     for name, value in chosen.changes(session.default).items():
         known = turns.get(name)
         alone, within = (known.alone, known.within) if known else (None, None)

@@ -18,6 +18,7 @@ from autotrain.errors import AutotrainError, CandidateError, TaskError
 from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
 from autotrain.knobs.base import Effect, Side
+from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import Space, canonical, default_settings, key, legal_space
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
@@ -135,7 +136,7 @@ def assist_probe(workload: Workload) -> None:
     Raises:
         AutotrainError: the probe came to an end with it.
     """
-    with closing(WarmSets(_warm_samples(workload), workload.cache_dir)) as warm:
+    with closing(WarmSets(warm_samples(workload), workload.cache_dir)) as warm:
         follow(workload, warm=warm)
 
 
@@ -145,7 +146,7 @@ class Prober:
     def __init__(
         self, workload: Workload, machine: Machine, options: ProbeOptions, observer: Observer, clock: Clock
     ) -> None:
-        self.workload = workload = replace(workload, warm=WarmSets(_warm_samples(workload), workload.cache_dir))
+        self.workload = workload = replace(workload, warm=WarmSets(warm_samples(workload), workload.cache_dir))
         self.options = options
         self.observer = observer
         self.budget = Budget(options.budget_s, clock)
@@ -221,7 +222,7 @@ class Prober:
                 budget_s=self.budget.total_s,
             )
         )
-        self._warm_files()
+        warm_files(self.recorder)
         default = self.space.default
         self.recorder.run(check, default, settings=[default], limit_s=CHECK_S)
         self.study = self._open_study()
@@ -252,17 +253,6 @@ class Prober:
             facts=told,
         )
 
-    def _warm_files(self) -> None:
-        """Read the files once: the default, measured first, must not pay for what later candidates find warm."""
-        source, order = self.workload.source, self.workload.stream().order(0)
-        files = source.files(order[:1].tolist())
-        if not files:
-            return
-        read = cold_read(
-            source.files(order[:20_000].tolist()), limit_bytes=WARM_BYTES, limit_s=WARM_S, clock=self.recorder.clock.now
-        )
-        self.recorder.note(cold_bytes_per_s=read.bytes_per_s)
-
     def _default(self) -> None:
         default = self.space.default
         self._tell(Stage(title="the job as it is"))
@@ -279,7 +269,7 @@ class Prober:
         self.recorder.compute(default)
         self.recorder.loading(default)
         self.recorder.note(profile=self._profile(self.workload.batch_size / rate))
-        if not self.workload.team.alone:
+        if not self.workload.team.alone and default.sharding != FULL:  # whose ranks can do nothing apart
             self._exchange(default)
         self.finding = diagnose(self.session, self.space.members)
         if self.finding is not None:
@@ -406,7 +396,17 @@ def check(workload: Workload, settings: Settings) -> None:
         rig.check(rig.input.next())
 
 
-def _warm_samples(workload: Workload) -> int:
+def warm_files(recorder: Recorder) -> None:
+    """Read the files once: the default, measured first, must not pay for what later candidates find warm."""
+    source, order = recorder.workload.source, recorder.workload.stream().order(0)
+    if not source.files(order[:1].tolist()):
+        return
+    files = source.files(order[:20_000].tolist())
+    read = cold_read(files, limit_bytes=WARM_BYTES, limit_s=WARM_S, clock=recorder.clock.now)
+    recorder.note(cold_bytes_per_s=read.bytes_per_s)
+
+
+def warm_samples(workload: Workload) -> int:
     """Return how many samples stand in for a dataset in a filled cache: a few batches."""
     return max(256, 4 * workload.batch_size)
 

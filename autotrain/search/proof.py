@@ -79,7 +79,7 @@ class Proof:
                 return self._default
             self._tell(Noted(words=f"first: {describe(finalist, self._default)}"))
             if self._passes_guard(finalist):
-                return finalist if self._wins(finalist) else self._default
+                return finalist if self.wins(finalist) else self._default
         return self._default
 
     def _passes_guard(self, finalist: Settings) -> bool:
@@ -110,7 +110,8 @@ class Proof:
         most = 1 if whole else max(1, workload.batch_size // LEAST_PART)
         return steps, min(most, math.ceil(steps / affordable))
 
-    def _wins(self, finalist: Settings) -> bool:
+    def wins(self, finalist: Settings) -> bool:
+        """Let settings meet the default in a duel; keep its record, and tell whether they are faster."""
         options = self._duel_options(finalist)
         self._tell(Stage(title="duel", steps=options.most_pairs))
         sides = (self._default, finalist)

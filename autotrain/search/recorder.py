@@ -351,6 +351,8 @@ def value_words(name: str, value: object) -> str:
         return f"{value} optimizer kernel"
     if name == "cudnn_benchmark":
         return f"{'' if value else 'no '}cuDNN benchmark"
+    if name == "sharding":
+        return "whole copies" if value == "none" else "sharded"
     if name == "bucket_mib":
         return f"buckets of {value} MiB"
     if name == "gradient_precision":

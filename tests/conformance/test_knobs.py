@@ -216,6 +216,7 @@ SAMPLES = {
     "optimizer_kernel": ("own", "foreach", "fused"),
     "cudnn_benchmark": (False, True),
     "micro_batches": (1, 2, 4),
+    "sharding": ("none", "full"),
     "bucket_mib": (25, 5, 100),
     "gradient_precision": ("fp32", "bf16"),
     "gradient_views": (False, True),

@@ -32,6 +32,7 @@ from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
 from autotrain.plan.provenance import Provenance
 from autotrain.preparation import prepare_workload
+from autotrain.report.html.page import report_page
 from autotrain.search.batch import largest_batch
 from autotrain.search.duel import DuelOptions, duel
 from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Started, Turn
@@ -245,6 +246,8 @@ def check(session: Session, plan: Plan) -> None:
     assert (plan.evidence.verdict is Verdict.FASTER) == (session.chosen != session.default)
     assert Session.from_json(session.to_json()) == session
     assert Plan.from_yaml(plan.to_yaml()).settings == plan.settings
+    page = report_page(session, plan, finding_of(session))
+    assert ("Faster, proven in a duel" in page) == (session.chosen != session.default)
 
 
 def test_photographs_are_probed_for_real(jpeg_folder, tiny_model, tmp_path, capfd, one_thread):

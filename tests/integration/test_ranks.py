@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import ranked
 import torch
 from torch import nn
 
+from autotrain.engine import sharded as engine_sharded
 from autotrain.settings import Settings
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "own_draws"), pytest.mark.slow]
@@ -22,9 +24,12 @@ pytestmark = [pytest.mark.usefixtures("one_thread", "own_draws"), pytest.mark.sl
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
-def by_torchrun(ranks: int, job: str, folder: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+def by_torchrun(
+    ranks: int, job: str, folder: Path, *, restarts: int = 0, **environment: object
+) -> subprocess.CompletedProcess[str]:
     """Start a job on several ranks of this machine, as people do."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += [f"--max-restarts={restarts}", "--monitor-interval=0.1"]
     return subprocess.run(
         [*command, ranked.__file__, job, str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in environment.items()}},
@@ -78,10 +83,26 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (one["images"], one["steps"]) == (other["images"], other["steps"])
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks found, one thing after the other: most of the time of such a test goes into their start."""
+    folder = tmp_path_factory.mktemp("two")
+    succeeded(launch(2, "equal,odd,sharded,began,whole,prepared", folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of four."""
+    folder = tmp_path_factory.mktemp("four")
+    succeeded(launch(4, "equal", folder))
+    return folder
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_gradients_and_losses_are_those_of_one_process(ranks: int, tmp_path: Path) -> None:
+def test_gradients_and_losses_are_those_of_one_process(ranks: int, request: pytest.FixtureRequest) -> None:
     """Ten images do not divide by four: the ranks' parts differ in size, and count for what they are."""
-    succeeded(launch(ranks, "equal", tmp_path))
+    folder = request.getfixturevalue("two" if ranks == 2 else "four")
     alone = {
         "step": ranked.facts(ranked.train(ranked.network(), duration="1step")),
         "epochs": ranked.facts(ranked.train(ranked.network(nn.Identity()))),
@@ -89,44 +110,80 @@ def test_gradients_and_losses_are_those_of_one_process(ranks: int, tmp_path: Pat
         "loader": ranked.facts(ranked.train(ranked.network())),
     }
     for name, expected in alone.items():
-        same(found(tmp_path, name), expected)
+        same(found(folder, name), expected)
         for rank in range(1, ranks):
-            weights = found(tmp_path, name, rank)["weights"]
-            assert all(torch.equal(weights[key], value) for key, value in found(tmp_path, name)["weights"].items())
+            weights = found(folder, name, rank)["weights"]
+            assert all(torch.equal(weights[key], value) for key, value in found(folder, name)["weights"].items())
 
 
-def test_what_goes_wrong_on_one_rank_concerns_all(tmp_path: Path) -> None:
-    succeeded(launch(2, "odd", tmp_path))
-    same(found(tmp_path, "halved"), ranked.facts(ranked.train(ranked.network(nn.Identity()))))
-    assert found(tmp_path, "events").count("Halved") == 1
-    first, second = found(tmp_path, "skips"), found(tmp_path, "skips", 1)
+def test_a_loop_of_ones_own_trains_what_one_process_would_have(two: Path, tmp_path: Path) -> None:
+    ranked.prepared(tmp_path)
+    ranked.left_open.close()
+    one, first, second = found(tmp_path, "prepared"), found(two, "prepared"), found(two, "prepared", 1)
+    means = [(own + other) / 2 for own, other in zip(first["losses"], second["losses"], strict=True)]
+    assert means == pytest.approx(one["losses"], rel=1e-4)
+    torch.testing.assert_close(first["weights"], one["weights"], **CLOSE)
+    assert all(torch.equal(second["weights"][name], value) for name, value in first["weights"].items())
+    assert first["validation"] == second["validation"] == pytest.approx(one["validation"], rel=1e-4)
+    assert sorted(first["sizes"] + second["sizes"], reverse=True) == one["sizes"]
+    assert "update: with several processes" in first["refused"]
+    assert "in parts on several processes, which only fit trains" in first["parts"]
+    assert not one["refused"]
+    assert not any("Traceback" in entry.read_text() for entry in two.glob("said-*"))
+
+
+def test_what_goes_wrong_on_one_rank_concerns_all(two: Path) -> None:
+    same(found(two, "halved"), ranked.facts(ranked.train(ranked.network(nn.Identity()))))
+    assert found(two, "events").count("Halved") == 1
+    first, second = found(two, "skips"), found(two, "skips", 1)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(first["3.never"], torch.ones(3))
     assert not torch.equal(first["3.first"], torch.ones(1))
-    assert found(tmp_path, "refused") == found(tmp_path, "refused", 1)
+    assert found(two, "refused") == found(two, "refused", 1)
+
+
+def test_a_model_in_parts_learns_what_one_process_would(two: Path) -> None:
+    """Weights, gradients and optimizer state lie in parts; 25 validation images make an odd number of batches."""
+    same(found(two, "sharded"), ranked.facts(ranked.train(ranked.network(nn.Identity()))))
+    same(found(two, "sharded-parts"), ranked.facts(ranked.train(ranked.network(), clip_norm=0.5)))
+    for rank in range(2):
+        assert found(two, "class", rank) == "Sequential"  # the user's own model, not a copy of torch's making
+        assert "sharding = full" in found(two, "sharded-refused", rank)
+    weights = found(two, "sharded", 1)["weights"]
+    assert all(torch.equal(weights[name], value) for name, value in found(two, "sharded")["weights"].items())
+
+
+def test_a_training_in_parts_goes_on_in_other_numbers(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has the whole model: what two have written of their parts is whole, and back again."""
+    shutil.copytree(two / "began", tmp_path / "kept")
+    monkeypatch.setenv("UNTIL", "2ep")
+    monkeypatch.setattr(engine_sharded, "UNIT", engine_sharded.UNIT)
+    ranked.moved(tmp_path)
+    succeeded(launch(2, "moved", tmp_path, UNTIL="3ep"))
+    same(found(tmp_path, "end"), ranked.facts(ranked.adam(duration="3ep")))
 
 
 def test_a_training_whose_ranks_die_goes_on_in_other_numbers(tmp_path: Path) -> None:
-    killed = by_torchrun(2, "stopped", tmp_path, STOP_RANK=1, STOP_STEP=8, STOP_SIGNAL=int(signal.SIGKILL))
-    assert killed.returncode != 0
+    killed = launch(2, "stopped", tmp_path, STOP_RANK=1, STOP_STEP=8, STOP_SIGNAL=int(signal.SIGKILL))
+    assert all(code != 0 for code, _ in killed)
     assert list((tmp_path / "kept").iterdir())
-    killed = by_torchrun(1, "stopped", tmp_path, STOP_RANK=0, STOP_STEP=7, STOP_SIGNAL=int(signal.SIGKILL))
-    assert killed.returncode != 0
-    ended = by_torchrun(2, "stopped", tmp_path)
+    killed = launch(1, "stopped", tmp_path, STOP_RANK=0, STOP_STEP=7, STOP_SIGNAL=int(signal.SIGKILL))
+    assert all(code != 0 for code, _ in killed)
+    again = {"STOP_RANK": 0, "STOP_STEP": 3, "STOP_SIGNAL": int(signal.SIGKILL)}
+    ended = by_torchrun(2, "stopped", tmp_path, restarts=1, **again)  # torchrun itself starts them once more
     assert ended.returncode == 0, ended.stderr
+    assert "exitcode: -9" in ended.stderr
     same(found(tmp_path, "end"), ranked.facts(ranked.train(ranked.network(), Settings(), duration="6ep")))
 
 
-def test_a_rank_that_is_told_to_end_takes_the_others_along(tmp_path: Path) -> None:
+def test_a_rank_that_is_told_to_end_takes_the_others_along(two: Path, tmp_path: Path) -> None:
     """SIGTERM on one rank ends all after the same step, kept; the rest is the training that would have been."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    for folder in (whole, halves):
-        folder.mkdir()
-    succeeded(launch(2, "stopped", whole, DROPOUT=1))
-    told = launch(2, "stopped", halves, DROPOUT=1, STOP_RANK=1, STOP_STEP=6, STOP_SIGNAL=int(signal.SIGTERM))
+    told = launch(2, "stopped", tmp_path, DROPOUT=1, STOP_RANK=1, STOP_STEP=6, STOP_SIGNAL=int(signal.SIGTERM))
     assert [code for code, _ in told] == [143, 143], told
-    succeeded(launch(2, "stopped", halves, DROPOUT=1))
-    one, other = found(whole, "end"), found(halves, "end")
+    succeeded(launch(2, "stopped", tmp_path, DROPOUT=1))
+    one, other = found(two, "whole"), found(tmp_path, "end")
     assert all(torch.equal(one["weights"][name], other["weights"][name]) for name in one["weights"])
     assert one["losses"] == other["losses"]
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import autotrain
 from autotrain import Plan, Settings, Task, api
+from autotrain.application import applicable
 from autotrain.errors import (
     AutotrainError,
     DataError,
@@ -197,7 +198,7 @@ def test_a_plan_that_cannot_run_here_is_refused_or_folded(change, tiny_model, da
             autotrain.fit(tiny_model(), dataset, plan=plan, **options)
     else:
         workload = prepare_workload(Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu"))
-        folded = api._applicable(plan, workload, machine_facts(), name="the plan")
+        folded = applicable(plan, workload, machine_facts(), name="the plan")
         assert folded.settings == Settings()
 
 
@@ -229,3 +230,12 @@ def test_classes_that_the_model_does_not_have_are_named(dataset, options, own_dr
     with pytest.raises(TaskError, match=r"the model gives 2 outputs, but the dataset has label 2"):
         autotrain.probe(model, dataset, **options)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_result_is_shown_in_notebooks_and_saved_as_a_page(tiny_model, dataset, options, probed, tmp_path):
+    result = autotrain.probe(tiny_model(), dataset, **options)
+    assert "no candidate was trained with" in result._repr_html_().lower()
+    result.save_report(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    with pytest.raises(AutotrainError, match="its folder does not exist"):
+        result.save_report(str(tmp_path / "nowhere" / "report.html"))

@@ -20,6 +20,7 @@ from autotrain.task import Task
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
+SCRIPTS = [*FILES, *sorted(EXAMPLES.glob("*/*.py"))]
 PROBE_ONLY = {"budget", "allow", "progress", "study"}
 
 
@@ -43,7 +44,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*.jpg"))}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(EXAMPLES)))
 def test_an_example_does_nothing_when_imported(file: Path) -> None:
     """Loader processes that are spawned import it again."""
     harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)

@@ -32,6 +32,7 @@ def test_the_defaults_are_pytorchs_own() -> None:
         "optimizer_kernel": "own",
         "cudnn_benchmark": False,
         "micro_batches": 1,
+        "sharding": "none",
         "bucket_mib": 25,
         "gradient_precision": "fp32",
         "gradient_views": False,

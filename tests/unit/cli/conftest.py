@@ -103,6 +103,12 @@ class FakeApi:
 
 
 @pytest.fixture
+def session() -> Session:
+    """A session that measured nothing."""
+    return SESSION
+
+
+@pytest.fixture
 def api(monkeypatch, tmp_path) -> FakeApi:
     """Replace the API and work in an empty folder."""
     fake, module = FakeApi(), ModuleType("autotrain.api")

@@ -190,6 +190,7 @@ COMPUTE_SIDE = {
     "optimizer_kernel": "fused",
     "cudnn_benchmark": True,
     "micro_batches": 2,
+    "sharding": "full",
     "bucket_mib": 5,
     "gradient_precision": "bf16",
     "gradient_views": True,

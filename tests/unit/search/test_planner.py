@@ -8,7 +8,7 @@ from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.measure.session import Attribution, Guard, LargestBatch, PolicyCost
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
-from autotrain.search.planner import batch_words, make_plan, provable_words
+from autotrain.search.planner import batch_words, make_plan, plan_of, provable_words
 from autotrain.settings import Settings
 from autotrain.stats.summary import Estimate
 
@@ -174,3 +174,16 @@ def test_the_plan_survives_its_file(request, name, workload, tmp_path):
     assert again.evidence.findings == plan.evidence.findings
     assert [entry.setting for entry in again.evidence.worth] == [entry.setting for entry in plan.evidence.worth]
     assert again.differences(plan.provenance) == ()
+
+
+def test_a_stored_session_gives_the_same_plan_but_for_when_it_was_made(won, lost, workload):
+    for session in (
+        won,
+        lost,
+        replace(won, attributions=(Attribution(setting="workers", value=2, within=estimate(1.3)),)),
+    ):
+        made, again = make_plan(session, workload, FINDING), plan_of(session, FINDING)
+        assert (again.settings, again.evidence, again.seed) == (made.settings, made.evidence, made.seed)
+        assert again.provenance.date == ""
+        now = replace(again.provenance, date=made.provenance.date, autotrain=made.provenance.autotrain)
+        assert replace(now, processes=1, processes_per_machine=1) == made.provenance
