@@ -779,10 +779,11 @@ class Waits:
         return 64
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        time.sleep(0.002)
+        time.sleep(0.01)
         return np.full((16, 16, 3), index, dtype=np.uint8), index % 3
 
 
+@pytest.mark.alone
 def test_a_plan_made_with_other_processes_is_put_to_the_proof(quick, tiny_model, caplog):
     """Where images take their time workers help for certain; where workers die they cannot."""
     given = {"batch_size": 8, "device": "cpu", "duration": "1ep", "progress": False, "budget": "5s"}
