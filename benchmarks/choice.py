@@ -41,6 +41,7 @@ from autotrain.measure.measurement import Kind
 from autotrain.preparation import prepare_workload
 from autotrain.search.duel import DuelOptions, duel
 from autotrain.search.guard import guard, needs_guard
+from autotrain.search.probe import warm_samples
 from autotrain.search.recorder import describe
 from autotrain.settings import Settings, Value
 from autotrain.stats.summary import Estimate
@@ -54,8 +55,6 @@ ORACLE = BurstOptions(windows=6, limit_s=3.0, warmup_s=0.6)
 
 QUICK = BurstOptions(windows=3, limit_s=1.0, warmup_s=0.4)
 GUARD_STEPS = 6
-WARM_SAMPLES = 256
-"""Samples that stand in for all in a filled cache."""
 
 LAST_DUEL = DuelOptions(most_pairs=40)
 UNFINISHED = RESULTS / "choice-unfinished.json"
@@ -182,7 +181,7 @@ def compared(case: Case, quick: bool) -> dict[str, Any]:
     workload = prepare_workload(case.task)
     space = legal_space(workload, machine_facts(), fixed=case.fixed)
     gap = None
-    with closing(WarmSets(WARM_SAMPLES, None)) as warm:  # caches are filled, as where the probe measures
+    with closing(WarmSets(warm_samples(workload), None)) as warm:  # caches are filled, as where the probe measures
         workload = replace(workload, warm=warm)
         oracle, exhaustive_s = exhaustive(workload, space, QUICK if quick else ORACLE)
         best, rejected = best_admissible(workload, oracle, space.default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from autotrain.doctor.check import Check, Fine, NotDone, Outcome, Problem, Severity
 from autotrain.doctor.facts import Facts
 from autotrain.hardware.cpu import CpuFacts
@@ -129,6 +131,9 @@ def quota(facts: Facts) -> Outcome:
     )
 
 
+_clock = partial(Problem, severity=Severity.SLOW, remedy="let it rise, as administrator of the machine", source=CPUFREQ)
+
+
 def clock(facts: Facts) -> Outcome:
     """Look at what holds the CPU's clock down."""
     found = facts.clock
@@ -139,41 +144,28 @@ def clock(facts: Facts) -> Outcome:
     if found.held_low and highest and found.hardware_min_khz:
         low = found.hardware_min_khz
         return _clock(
-            f"governor powersave keeps the CPU at {low / 1e6:.1f} GHz",
-            f"{words}; the hardware has {highest / 1e6:.1f} GHz",
-            f"up to {1 - low / highest:.0%} of the speed of decoding, and of training on the CPU",
-            "sudo cpupower frequency-set -g performance",
+            what=f"governor powersave keeps the CPU at {low / 1e6:.1f} GHz",
+            evidence=f"{words}; the hardware has {highest / 1e6:.1f} GHz",
+            cost=f"up to {1 - low / highest:.0%} of the speed of decoding, and of training on the CPU",
+            command="sudo cpupower frequency-set -g performance",
         )
     if highest and found.now_max_khz and found.now_max_khz < 0.95 * highest:
         return _clock(
-            f"the CPU's clock is limited to {found.now_max_khz / 1e6:.1f} of {highest / 1e6:.1f} GHz",
-            f"scaling_max_freq {found.now_max_khz} kHz, cpuinfo_max_freq {highest} kHz",
-            f"up to {1 - found.now_max_khz / highest:.0%} of the speed of decoding, and of training on the CPU",
-            f"sudo cpupower frequency-set -u {highest}kHz",
+            what=f"the CPU's clock is limited to {found.now_max_khz / 1e6:.1f} of {highest / 1e6:.1f} GHz",
+            evidence=f"scaling_max_freq {found.now_max_khz} kHz, cpuinfo_max_freq {highest} kHz",
+            cost=f"up to {1 - found.now_max_khz / highest:.0%} of the speed of decoding, and of training on the CPU",
+            command=f"sudo cpupower frequency-set -u {highest}kHz",
         )
     if found.turbo is False:
         return _clock(
-            "the CPU's turbo clock is switched off",
-            "intel_pstate/no_turbo is 1, or cpufreq/boost is 0",
-            "clocks above the nominal one; how much that is, the CPU's data sheet says",
-            "echo 0 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo"
+            what="the CPU's turbo clock is switched off",
+            evidence="intel_pstate/no_turbo is 1, or cpufreq/boost is 0",
+            cost="clocks above the nominal one; how much that is, the CPU's data sheet says",
+            command="echo 0 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo"
             if found.driver == "intel_pstate"
             else "echo 1 | sudo tee /sys/devices/system/cpu/cpufreq/boost",
         )
     return Fine(fact=words + ("" if not highest else f", up to {highest / 1e6:.1f} GHz"))
-
-
-def _clock(what: str, evidence: str, cost: str, command: str) -> Problem:
-    remedy = "let it rise, as administrator of the machine"
-    return Problem(
-        severity=Severity.SLOW,
-        what=what,
-        evidence=evidence,
-        cost=cost,
-        remedy=remedy,
-        command=command,
-        source=CPUFREQ,
-    )
 
 
 CHECKS = (

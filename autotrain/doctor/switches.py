@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from autotrain.doctor.check import Check, Fine, Outcome, Problem, Severity
 from autotrain.doctor.facts import Facts
@@ -255,6 +256,10 @@ SLOW_LIBRARIES = ("libasan", "libtsan", "libubsan", "vgpreload", "libefence", "l
 """Parts of names of libraries that check or record."""
 
 
+_other_python = partial(Problem, severity=Severity.SLOW, remedy="use an ordinary one for training")
+_python_without = partial(Problem, severity=Severity.SLOW, remedy="start it without that")
+
+
 def python(facts: Facts) -> Outcome:
     """Look how Python was built and started."""
     found = facts.interpreter
@@ -262,61 +267,53 @@ def python(facts: Facts) -> Outcome:
     build = "https://docs.python.org/3/using/configure.html#python-debug-build"
     if found.debug_build:
         problems.append(
-            _python("Python is a debug build", "sysconfig: Py_DEBUG", "checks in the interpreter itself", build)
+            _other_python(
+                what="Python is a debug build",
+                evidence="sysconfig: Py_DEBUG",
+                cost="checks in the interpreter itself",
+                source=build,
+            )
         )
     if found.development_mode:
         problems.append(
-            _python(
-                "Python runs in development mode",
-                "-X dev or PYTHONDEVMODE",
-                "checks at run time that 'are too expensive to be enabled by default', such as of each allocation",
-                "https://docs.python.org/3/library/devmode.html",
+            _python_without(
+                what="Python runs in development mode",
+                evidence="-X dev or PYTHONDEVMODE",
+                cost="checks at run time that 'are too expensive to be enabled by default', such as of each allocation",
+                source="https://docs.python.org/3/library/devmode.html",
                 command="unset PYTHONDEVMODE",
             )
         )
     if found.tracing_memory:
         problems.append(
-            _python(
-                "Python traces its allocations",
-                "-X tracemalloc or PYTHONTRACEMALLOC",
-                "each allocation is written down with the line that made it, in workers too",
-                "https://docs.python.org/3/library/tracemalloc.html",
+            _python_without(
+                what="Python traces its allocations",
+                evidence="-X tracemalloc or PYTHONTRACEMALLOC",
+                cost="each allocation is written down with the line that made it, in workers too",
+                source="https://docs.python.org/3/library/tracemalloc.html",
                 command="unset PYTHONTRACEMALLOC",
             )
         )
     if found.traced:
         problems.append(
-            _python(
-                "Python is traced",
-                "sys.gettrace or sys.getprofile is set",
-                "a debugger, profiler or coverage tool is called for each line or call",
-                "https://docs.python.org/3/library/sys.html#sys.settrace",
+            _other_python(
+                what="Python is traced",
+                evidence="sys.gettrace or sys.getprofile is set",
+                cost="a debugger, profiler or coverage tool is called for each line or call",
+                source="https://docs.python.org/3/library/sys.html#sys.settrace",
             )
         )
     if found.free_threaded and found.version.startswith("3.13"):
         problems.append(
-            _python(
-                "Python 3.13 without a global lock",
-                "sysconfig: Py_GIL_DISABLED",
-                "its documentation calls it experimental, with 'a substantial single-threaded performance hit'",
-                "https://docs.python.org/3.13/howto/free-threading-python.html",
+            _other_python(
+                what="Python 3.13 without a global lock",
+                evidence="sysconfig: Py_GIL_DISABLED",
+                cost="its documentation calls it experimental, with 'a substantial single-threaded performance hit'",
+                source="https://docs.python.org/3.13/howto/free-threading-python.html",
             )
         )
     lock = "" if not found.free_threaded else f", free-threaded, lock {'on' if found.lock_enabled else 'off'}"
     return problems or Fine(fact=f"{found.implementation} {found.version}{lock}, no debugging")
-
-
-def _python(what: str, evidence: str, cost: str, source: str, *, command: str = "") -> Problem:
-    remedy = "start it without that" if command else "use an ordinary one for training"
-    return Problem(
-        severity=Severity.SLOW,
-        what=what,
-        evidence=evidence,
-        cost=cost,
-        remedy=remedy,
-        command=command,
-        source=source,
-    )
 
 
 CHECKS = (

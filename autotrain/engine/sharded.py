@@ -112,7 +112,7 @@ def equalize(model: nn.Module) -> None:
 def units(model: nn.Module) -> list[nn.Module]:
     """Return the blocks that are gathered by themselves: large children of containers, the inner ones first.
 
-    None where weights are shared between modules, which then all belong to the whole.
+    Where modules share weights it is an empty list: all belong to the whole.
     """
     names = dict(model.named_parameters(remove_duplicate=False))
     if len(names) != len(set(map(id, names.values()))):

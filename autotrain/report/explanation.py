@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autotrain.knobs.base import Effect, Knob
+from autotrain.knobs.gradients import OfRanks
 from autotrain.knobs.registry import KNOBS
 from autotrain.plan.evidence import Evidence, Verdict, Worth
 from autotrain.plan.plan import Plan
@@ -21,6 +22,9 @@ EFFECTS = {
     Effect.RECIPE: "recipe: it decides what is learned",
 }
 """What an effect on learning means to a reader."""
+
+OF_RANKS = tuple(knob.name for knob in KNOBS if isinstance(knob, OfRanks))
+"""Settings that say nothing to a reader whose plan is for one process."""
 
 AGES = "machine, number of processes, model, dataset, batch or image size, versions of torch and of its like"
 """What a plan's rates depend on."""
@@ -120,7 +124,12 @@ def _sets(plan: Plan) -> Iterator[Line]:
     for entry in changed:
         yield Line(lead="  ", text=f"{entry.setting} = {value_text(entry.value)}", style="bold")
         yield Line(lead="      ", text=f"{entry.meaning} {_worth_words(entry, plan.evidence)}".rstrip())
-    same = ", ".join(f"{entry.setting} {value_text(entry.value)}" for entry in entries if not entry.changed)
+    idle = OF_RANKS if plan.provenance.processes == 1 else ()
+    same = ", ".join(
+        f"{entry.setting} {value_text(entry.value)}"
+        for entry in entries
+        if not entry.changed and entry.setting not in idle
+    )
     if same and changed:
         yield Line(lead="  ", text=f"At PyTorch's own defaults: {same}.", style="dim")
     numeric = [entry.setting for entry in changed if entry.effect == Effect.NUMERICS.value]

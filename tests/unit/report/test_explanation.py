@@ -82,6 +82,16 @@ def test_another_machine_and_other_versions_are_named(plan):
     assert "are those that it was made with" not in words
 
 
+@pytest.mark.parametrize(("processes", "shown"), [(0, True), (1, False), (2, True)])
+def test_settings_of_several_processes_are_left_out_of_the_defaults_of_one(plan, processes, shown):
+    made = replace(MADE, processes=processes, processes_per_machine=processes)
+    words = words_of(explanation(replace(plan, provenance=made), made, name="plan.yaml"))
+    same = words.partition("At PyTorch's own defaults: ")[2]
+    assert "pinning" in same
+    assert ("bucket_mib" in same) is shown
+    assert ("sharding" in same) is shown
+
+
 def test_a_plan_that_was_edited_says_so(plan):
     changed = replace(plan, settings=replace(plan.settings, precision="fp16"))
     assert edited(plan) == ()
