@@ -126,6 +126,7 @@ def probe(
     optuna_sampler: str = "auto",
     compile: str = "auto",
     isolate: bool = False,
+    before_training: bool = False,
     progress: bool = True,
     observer: Observer | None = None,
     **task_options: Any,
@@ -146,6 +147,9 @@ def probe(
         optuna_sampler: what suggests candidates: auto, tpe, gp, linear, random or exhaustive.
         compile: when to try torch.compile: auto (for trainings of half an hour and more), on or off.
         isolate: run every measurement in a child process, not only those that may kill theirs.
+        before_training: the training follows at once. An automatic budget is then no more than 6% of a short training,
+            or 45 s, and what only informs is left out before one of less than 20 minutes: what each setting is worth,
+            and the largest batch.
         progress: whether to tell on the terminal what happens.
         observer: is told of every event instead.
         task_options: fields of the Task, such as ``batch_size=128``.
@@ -155,6 +159,7 @@ def probe(
     """
     task = _task(model, dataset, task_options)
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
+    options = replace(options, before_training=before_training)
     workload, machine = here(task, met(task))
     options = sharding(options, workload)
     return _probe(workload, machine, options, progress=progress, observer=observer)
@@ -187,7 +192,7 @@ def fit(
         model: what to train, or a whole Task; it stays the same object and is trained in place.
         dataset: as for ``probe``.
         plan: a plan, or the path of one; nothing is probed then.
-        budget: as for ``probe``.
+        budget: as for ``probe`` with ``before_training``.
         allow: as for ``probe``.
         fix: as for ``probe``.
         study: as for ``probe``.
@@ -261,7 +266,7 @@ def prepare(
         model: what is trained, or a whole Task; it stays the same object and is trained in place.
         dataset: as for ``probe``.
         plan: as for ``fit``.
-        budget: as for ``probe``.
+        budget: as for ``probe`` with ``before_training``.
         allow: as for ``probe``.
         fix: as for ``probe``; of use where the loop does without one, such as ``{"optimizer_kernel": "own"}``.
         study: as for ``probe``.
@@ -408,6 +413,7 @@ def _settled(
     """Return the plan that is trained with, and the measurements where there were any."""
     options = sharding(options, workload, given)
     if given is None:
+        options = replace(options, before_training=True)
         probed = _probe(workload, machine, options, progress=progress, observer=observer)
         return probed.plan, probed.session
     name = str(source) if isinstance(source, str | Path) else "the plan"

@@ -106,7 +106,7 @@ def _check(options: FitOptions) -> None:
 
 
 def _probed(task: Task, options: FitOptions, console: Console) -> Plan:
-    plan = run_probe(task, options, console).plan
+    plan = run_probe(task, options, console, before_training=True).plan
     if plan.evidence.verdict == "not proven":  # a second Ctrl-C: whoever pressed it does not wait for a training
         raise Interruption
     return plan

@@ -90,7 +90,7 @@ def story_console() -> Console:
     return Console(highlight=False)
 
 
-def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
+def run_probe(task: Task, options: Options, console: Console, *, before_training: bool = False) -> ProbeResult:
     """Probe a task, telling the story and the result unless quiet."""
     from autotrain.api import probe as api_probe
     from autotrain.report.summary import show_result
@@ -106,6 +106,7 @@ def run_probe(task: Task, options: Options, console: Console) -> ProbeResult:
             optuna_sampler=options.sampler.value,
             compile=options.compile.value,
             isolate=options.isolate,
+            before_training=before_training,
             progress=False,
             observer=narrator,
         )

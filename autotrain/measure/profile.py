@@ -47,6 +47,9 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
 LONGEST_STEP_S = 0.25
 """A step that takes longer does so for its arithmetic, or there is no time to find out."""
 
+LONGEST_OPERATOR_S = 5e-4
+"""A step whose operators take longer than this on average does so for its arithmetic too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
@@ -250,7 +253,8 @@ def step_growth(workload: Workload, settings: Settings, *, clock: Clock) -> Grow
 
     Returns:
         None on an accelerator, where the share of issuing tells the same; where a compiler would compile anew for the
-        other batch; where a step is too long to be overhead; where the batch cannot be joined with itself.
+        other batch; where a step or its operators are too long to be overhead; where the batch cannot be joined with
+        itself.
     """
     if workload.device.type != "cpu" or settings.compile != Settings().compile:
         return None
@@ -295,10 +299,13 @@ def _growth(rig: Rig, content: Any, clock: Clock) -> Growth | None:
         return clock.now() - started
 
     rig.step(content)
-    if seconds(content) > LONGEST_STEP_S:
+    step_s = seconds(content)
+    if step_s > LONGEST_STEP_S:
         return None
     with _Operators() as operators:
         rig.step(content)
+    if step_s > LONGEST_OPERATOR_S * max(1, operators.count):
+        return None
     rig.step(double)
     single_s: list[float] = []
     double_s: list[float] = []

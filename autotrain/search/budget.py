@@ -17,6 +17,12 @@ USUAL_STEPS = 250
 SHARE = 0.01
 """Share of the planned training that the automatic budget takes, within that range."""
 
+SHORTEST_S, LARGEST_SHARE = 45.0, 0.06
+"""Where the training follows at once, the automatic budget is no more than this share of it, but at least so long."""
+
+LONG_S = 1200.0
+"""Seconds of a training from which on 10 to 15 for what only informs are within 1%."""
+
 STEPS = 80
 """Training steps at the default's rate that an automatic budget allows in any case: slow models need more time."""
 
@@ -25,19 +31,34 @@ SEARCH_END, PLAY_OFF_END, DUEL_END, ATTRIBUTION_END = 0.50, 0.57, 0.86, 0.96
 
 
 class Budget:
-    """Counts from its making. ``auto`` is 70 s to 5 minutes, 1% of the planned training in between; 10 if slow."""
+    """Counts from its making. ``auto`` is 70 s to 5 minutes, 1% of the planned training in between; 10 if slow.
 
-    def __init__(self, seconds: float | None, clock: Clock) -> None:
+    Args:
+        seconds: what the user gave; None is ``auto``.
+        clock: tells the time.
+        before_training: whether the training follows at once. An automatic budget is then no more than 6% of a training
+            that is short, or 45 s.
+    """
+
+    def __init__(self, seconds: float | None, clock: Clock, *, before_training: bool = False) -> None:
         self._clock = clock
         self._started = clock.now()
+        self._before_training = before_training
         self.automatic = seconds is None
         self.total_s = LEAST_S if seconds is None else seconds
+        self.brief = False
+        """Whether time for what only informs would be a good part of the training."""
 
     def plan(self, training_s: float, step_s: float) -> None:
         """Set an automatic budget, now that the default's rate is known."""
-        if self.automatic:
-            by_steps = max(min(USUAL_S, USUAL_STEPS * step_s), min(2 * MOST_S, STEPS * step_s))
-            self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), by_steps)
+        if not self.automatic:
+            return
+        fewest_s = min(2 * MOST_S, STEPS * step_s)
+        by_steps = max(min(USUAL_S, USUAL_STEPS * step_s), fewest_s)
+        self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), by_steps)
+        if self._before_training:
+            self.total_s = min(self.total_s, max(SHORTEST_S, LARGEST_SHARE * training_s, fewest_s))
+            self.brief = training_s < LONG_S
 
     def extend(self, seconds: float) -> None:
         """Lengthen an automatic budget."""

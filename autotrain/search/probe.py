@@ -30,7 +30,7 @@ from autotrain.measure.profile import StageProfile, profile
 from autotrain.measure.session import LargestBatch, Session
 from autotrain.search.attribution import attribute
 from autotrain.search.batch import largest_batch
-from autotrain.search.budget import ATTRIBUTION_END, SEARCH_END, Budget
+from autotrain.search.budget import ATTRIBUTION_END, Budget
 from autotrain.search.events import Diagnosed, Event, Interrupted, Noted, Observer, Stage, Started, silent
 from autotrain.search.job import job_facts
 from autotrain.search.narrow import RACED, fastest_ways, measure_contents
@@ -47,7 +47,7 @@ from autotrain.world import world
 log = logging.getLogger(__name__)
 
 CEILINGS_SHARE = 0.5
-"""Part of the search's time that is spent on training alone at most; more where training is what holds the job back."""
+"""Part of the time left to the search that training alone takes at most; more where it is what holds the job back."""
 
 COMPILE_PAYS_S = 1800.0
 """Seconds of planned training from which on compiling is tried unasked: it takes 20 s to minutes."""
@@ -99,6 +99,9 @@ class ProbeOptions:
     advise_batch: bool = True
     """Whether to look for the largest batch that fits."""
 
+    before_training: bool = False
+    """Whether the training follows at once, so that an automatic budget counts as a part of it."""
+
 
 def run_probe(
     workload: Workload,
@@ -149,7 +152,7 @@ class Prober:
         self.workload = workload = replace(workload, warm=WarmSets(warm_samples(workload), workload.cache_dir))
         self.options = options
         self.observer = observer
-        self.budget = Budget(options.budget_s, clock)
+        self.budget = Budget(options.budget_s, clock, before_training=options.before_training)
         self.machine = machine
         # Which ways to load an image can win is found out first; until then there is the default's.
         own = default_settings(workload)
@@ -264,7 +267,7 @@ class Prober:
         self.budget.plan(self.session.job.planned_images / rate, self.workload.batch_size / rate)
         if self._compiles():
             self.budget.extend(COMPILE_S)
-        if self.budget.total_s > before:
+        if self.budget.total_s != before:
             self._tell(Noted(words=f"at this rate the probe may take {self.budget.total_s:.0f} s"))
         self.recorder.compute(default)
         self.recorder.loading(default)
@@ -320,7 +323,7 @@ class Prober:
             tournament.compiled()
 
     def _ceilings(self, share: float) -> None:
-        self._tournament().ceilings(until_s=share * SEARCH_END * self.budget.total_s)
+        self._tournament().ceilings(until_s=self.budget.spent_s + share * self.budget.search_left_s)
 
     def _narrow(self) -> None:
         """Race the ways to load an image; the legal space is made of those that can win."""
@@ -365,16 +368,18 @@ class Prober:
 
     def _attribute(self, chosen: Settings, tournament: Tournament) -> None:
         """Find out what each change of a choice is worth, so far as there is time."""
-        limit_s = self.budget.left_until(ATTRIBUTION_END)
+        limit_s = 0.0 if self.budget.brief else self.budget.left_until(ATTRIBUTION_END)
         if chosen == self.space.default or self.session.interrupted:
             return
         if limit_s > LEAST_ATTRIBUTION_S:
             self._tell(Stage(title="attribution"))
+        elif self.budget.brief:
+            self._tell(Noted(words="the training is short: 'autotrain probe' finds out what each setting is worth"))
         found = attribute(self.recorder, chosen, turn_s=tournament.turn_s, turns=tournament.turns, limit_s=limit_s)
         self.recorder.note(attributions=found)
 
     def _advise(self, chosen: Settings) -> None:
-        if self.options.advise_batch and not self.session.interrupted:
+        if self.options.advise_batch and not self.session.interrupted and not self.budget.brief:
             self._tell(Stage(title="largest batch"))
             limit_s = max(2.0, min(8.0, self.budget.left_s))
             advice: LargestBatch | None = self.recorder.run(

@@ -10,9 +10,10 @@ from dataclasses import replace
 from autotrain.errors import CandidateError
 from autotrain.knobs.micro_batches import indivisible
 from autotrain.measure.contender import HeatOptions
+from autotrain.measure.measurement import Kind
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
-from autotrain.search.duel import FIRST_PAIRS, MOST_PAIRS, DuelOptions, duel
+from autotrain.search.duel import FIRST_PAIRS, HALF_WIDTH, MOST_PAIRS, DuelOptions, duel
 from autotrain.search.events import Event, Noted, Stage, Turn
 from autotrain.search.guard import guard, needs_guard
 from autotrain.search.objective import step_s, turn_cost_s
@@ -27,7 +28,10 @@ TRIES = 3
 """Finalists of which the first that passes the guard meets the default."""
 
 SHORT_S, FEWEST_PAIRS = 45.0, 6
-"""Budgets below this need not pay for a longer first stage of the duel than these pairs."""
+"""Budgets below this, and those before a short training, need not pay for a longer first stage than these pairs."""
+
+BRIEF_HALF_WIDTH, PARTS_OF_GAIN = 0.06, 6
+"""Before a short training the interval may be as wide as a part of the gain that the heats saw, up to a limit."""
 
 OVERHEAD = 1.15
 """Seconds of a pair over those of its steps."""
@@ -147,13 +151,24 @@ class Proof:
     def _duel_options(self, finalist: Settings) -> DuelOptions:
         """Fix the duel's length by the time there is: its first stage, and what its second may take."""
         turns = replace(DuelOptions().heat, turn_s=self._tournament.turn_s, turns=self._tournament.turns)
-        short = self._budget.total_s < SHORT_S
+        short = self._budget.brief or self._budget.total_s < SHORT_S
         if short:
             turns = replace(turns, warmup_s=0.5)
         left_s = self._budget.left_until(DUEL_END) - 2 * turns.warmup_s - 1.0
         affordable = int(left_s / self._pair_s(finalist, turns))
         first = max(FEWEST_PAIRS if short else FIRST_PAIRS, min(FIRST_PAIRS, affordable))
-        return DuelOptions(heat=turns, pairs=first, most_pairs=max(first, min(MOST_PAIRS, affordable)))
+        if self._budget.brief:
+            first = FEWEST_PAIRS
+        most = max(first, min(MOST_PAIRS, affordable))
+        return DuelOptions(heat=turns, pairs=first, most_pairs=most, half_width=self._half_width(finalist))
+
+    def _half_width(self, finalist: Settings) -> float:
+        """Return how well the ratio is to be known; what the heats saw may say so, what the duel sees may not."""
+        before, after = (self._session.find(Kind.FULL, side) for side in (self._default, finalist))
+        if not self._budget.brief or before is None or after is None:
+            return HALF_WIDTH
+        gain = after.rate.value / before.rate.value - 1.0
+        return max(HALF_WIDTH, min(BRIEF_HALF_WIDTH, gain / PARTS_OF_GAIN))
 
     def _pair_s(self, finalist: Settings, options: HeatOptions) -> float:
         turns = [turn_cost_s(self._session, side, options) for side in (self._default, finalist)]

@@ -34,6 +34,7 @@ from autotrain.plan.provenance import Provenance
 from autotrain.preparation import prepare_workload
 from autotrain.report.html.page import report_page
 from autotrain.search.batch import largest_batch
+from autotrain.search.budget import SHORTEST_S
 from autotrain.search.duel import DuelOptions, duel
 from autotrain.search.events import Diagnosed, Interrupted, Measured, Stage, Started, Turn
 from autotrain.search.planner import make_plan
@@ -218,10 +219,27 @@ def search(laboratory, machine, tiny_model, monkeypatch):
     """A function that probes a small task in the laboratory."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
 
-    def search(*, observer=None, study=None, allow=Effect.NUMERICS, budget_s=60.0, fixed=None, **options):
+    def search(
+        *,
+        observer=None,
+        study=None,
+        allow=Effect.NUMERICS,
+        budget_s=60.0,
+        fixed=None,
+        advise_batch=False,
+        before_training=False,
+        **options,
+    ):
         task = Task(**{"model": tiny_model(), "dataset": tensors(), "batch_size": 8, "device": "cpu", **options})
         workload = prepare_workload(task)
-        probe_options = ProbeOptions(budget_s=budget_s, allow=allow, study=study, advise_batch=False, fixed=fixed)
+        probe_options = ProbeOptions(
+            budget_s=budget_s,
+            allow=allow,
+            study=study,
+            advise_batch=advise_batch,
+            before_training=before_training,
+            fixed=fixed,
+        )
         session = run_probe(
             workload, machine, options=probe_options, observer=observer or (lambda event: None), clock=laboratory
         )
@@ -295,6 +313,20 @@ def test_the_fastest_is_found_proven_and_explained(search, laboratory):
     worth = {entry.setting: entry for entry in plan.evidence.worth}
     assert worth["workers"].alone.value > worth["precision"].alone.value > 1
     assert worth["precision"].within.value == pytest.approx(2.0)
+
+
+def test_before_a_short_training_what_only_informs_is_left_out(search, laboratory):
+    told = []
+    session, plan = search(observer=told.append, budget_s=None, advise_batch=True, before_training=True)
+    check(session, plan)
+    assert laboratory.rate(plan.settings) == pytest.approx(0.95 * 2000)
+    assert session.seconds < SHORTEST_S
+    assert session.largest_batch is None
+    assert len(session.attributions) > 1
+    assert all(entry.alone is entry.within is None for entry in session.attributions)
+    assert any(
+        "'autotrain probe' finds out what each setting is worth" in getattr(entry, "words", "") for entry in told
+    )
 
 
 def test_the_same_seed_measures_and_chooses_the_same(search, laboratory):

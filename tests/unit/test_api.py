@@ -126,6 +126,7 @@ def test_a_probe_passes_on_what_it_is_given(tiny_model, dataset, options, probed
         optuna_sampler="gp",
         compile="off",
         isolate=True,
+        before_training=True,
         observer=observer,
         seed=5,
         **options,
@@ -137,7 +138,7 @@ def test_a_probe_passes_on_what_it_is_given(tiny_model, dataset, options, probed
         {"workers": 1},
         Path("study.db"),
     )
-    assert (asked.sampler, asked.compile, asked.isolate) == ("gp", "off", True)
+    assert (asked.sampler, asked.compile, asked.isolate, asked.before_training) == ("gp", "off", True, True)
     assert heard is observer
     assert (workload.seed, workload.batch_size) == (5, 8)
     assert result.session.default == result.plan.settings
@@ -156,6 +157,7 @@ def test_the_sampler_of_a_task_is_that_of_its_images(tiny_model, dataset, option
     ((workload, asked, _),) = probed
     assert workload.task.sampler == range(16)
     assert asked.sampler == "auto"
+    assert not asked.before_training
 
 
 def test_fit_probes_and_trains_the_users_own_model(tiny_model, dataset, options, probed, capfd):
@@ -163,7 +165,7 @@ def test_fit_probes_and_trains_the_users_own_model(tiny_model, dataset, options,
     before = {name: value.clone() for name, value in model.state_dict().items()}
     names = [name for name, _ in model.named_parameters()]
     result = autotrain.fit(model, dataset, duration="2ep", **options)
-    assert len(probed) == 1
+    assert [asked.before_training for _, asked, _ in probed] == [True]
     assert result.model is model
     assert result.session is not None
     assert (result.steps, len(result.history), result.interrupted) == (6, 2, False)

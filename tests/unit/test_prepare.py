@@ -61,7 +61,7 @@ def test_without_a_plan_it_probes(tiny_model: Any, dataset: Any, monkeypatch: py
     asked = []
 
     def run_probe(workload: Any, machine: Any, *, options: Any, observer: Any) -> Session:
-        asked.append((workload.batch_size, options.budget_s))
+        asked.append((workload.batch_size, options.budget_s, options.before_training))
         default = replace(workload.task.settings, augmentation=workload.augmentation)
         job = job_facts(workload, machine)
         return Session(machine=machine, job=job, default=default, cores=2, chosen=default)
@@ -72,7 +72,7 @@ def test_without_a_plan_it_probes(tiny_model: Any, dataset: Any, monkeypatch: py
         assert job.session is not None
         assert job.plan.evidence.verdict is not Verdict.GIVEN
         assert len(job.loader) == 3
-    assert asked == [(8, 10.0)]
+    assert asked == [(8, 10.0, True)]
 
 
 def test_a_plan_is_used_as_fit_uses_it(tiny_model: Any, dataset: Any, tmp_path: Path) -> None:

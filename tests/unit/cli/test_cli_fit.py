@@ -71,6 +71,7 @@ def test_without_a_plan_it_is_probed_first(api, target, autotrain):
     assert done.code == 0
     assert [name for name, _, _ in api.calls] == ["probe", "fit"]
     assert api.calls[0][2]["budget"] == "20s"
+    assert api.calls[0][2]["before_training"] is True
     assert isinstance(api.calls[1][2]["plan"], Plan)
     assert "Inconclusive" in done.out
 

@@ -10,6 +10,7 @@ from autotrain.search.budget import (
     LEAST_S,
     PLAY_OFF_END,
     SEARCH_END,
+    SHORTEST_S,
     Budget,
     parse_budget,
 )
@@ -51,6 +52,30 @@ def test_the_automatic_budget_is_small_against_the_training(training_s, step_s, 
     budget = Budget(None, FakeClock())
     budget.plan(training_s, step_s)
     assert budget.total_s == pytest.approx(total_s)
+
+
+@pytest.mark.parametrize(
+    ("training_s", "step_s", "total_s", "brief"),
+    [
+        (60, 0.01, SHORTEST_S, True),
+        (1_000, 0.01, 60, True),  # 6% of it
+        (2_000, 0.01, LEAST_S, False),  # as if it stood alone
+        (100_000, 0.01, 300, False),
+        (60, 2.0, 160, True),  # slow steps need more time even so
+    ],
+)
+def test_before_a_short_training_the_automatic_budget_is_a_small_part_of_it(training_s, step_s, total_s, brief):
+    budget = Budget(None, FakeClock(), before_training=True)
+    assert not budget.brief
+    budget.plan(training_s, step_s)
+    assert budget.total_s == pytest.approx(total_s)
+    assert budget.brief is brief
+
+
+def test_a_given_budget_is_never_brief():
+    budget = Budget(60.0, FakeClock(), before_training=True)
+    budget.plan(60, 0.01)
+    assert not budget.brief
 
 
 def test_a_given_budget_stays():
