@@ -32,6 +32,7 @@ from autotrain.search.probe import COMPILE, ProbeOptions, assist_probe, finding_
 from autotrain.search.samplers import SAMPLERS
 from autotrain.settings import Settings, Value
 from autotrain.task import Task
+from autotrain.team import Team
 from autotrain.training import Training
 from autotrain.workload import Workload
 
@@ -214,7 +215,7 @@ def fit(
     task = _task(model, dataset, task_options, also=tuple(Training.__dataclass_fields__))
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
     team = met(task)
-    given = team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
+    given = _loaded(plan, team)
     found = team.leaders(lambda: find(training))
     if found is not None and found.plan is not None and given is None:
         given = Plan.from_yaml(found.plan, where=str(found.path))
@@ -290,7 +291,7 @@ def prepare(
             )
     options = _options(budget, allow, fix, study, sampler=optuna_sampler, compile=compile, isolate=isolate)
     team = met(task)
-    given = team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
+    given = _loaded(plan, team)
     workload, machine = here(task if given is None else with_policy(task, given), team)
     given, session = _settled(
         given, workload, machine, options, source=plan, prove=True, progress=progress, observer=observer
@@ -397,6 +398,11 @@ def _task(model: nn.Module | Task, dataset: Any, options: Mapping[str, Any], *, 
     if dataset is None:
         raise TaskError("dataset: missing. Give an image folder's path, a map-style dataset, or a pair of tensors")
     return Task(model=model, dataset=dataset, **options)
+
+
+def _loaded(plan: Plan | Path | str | None, team: Team) -> Plan | None:
+    """Return a plan that was given, read by one rank for all where it is a file."""
+    return team.leaders(lambda: Plan.load(plan) if isinstance(plan, str | Path) else plan)
 
 
 def _settled(

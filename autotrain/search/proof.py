@@ -156,9 +156,8 @@ class Proof:
             turns = replace(turns, warmup_s=0.5)
         left_s = self._budget.left_until(DUEL_END) - 2 * turns.warmup_s - 1.0
         affordable = int(left_s / self._pair_s(finalist, turns))
-        first = max(FEWEST_PAIRS if short else FIRST_PAIRS, min(FIRST_PAIRS, affordable))
-        if self._budget.brief:
-            first = FEWEST_PAIRS
+        fewest = FEWEST_PAIRS if short else FIRST_PAIRS
+        first = fewest if self._budget.brief else max(fewest, min(FIRST_PAIRS, affordable))
         most = max(first, min(MOST_PAIRS, affordable))
         return DuelOptions(heat=turns, pairs=first, most_pairs=most, half_width=self._half_width(finalist))
 
