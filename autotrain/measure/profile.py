@@ -302,6 +302,7 @@ def _growth(rig: Rig, content: Any, clock: Clock) -> Growth | None:
     step_s = seconds(content)
     if step_s > LONGEST_STEP_S:
         return None
+    step_s = min(step_s, seconds(content), seconds(content))
     with _Operators() as operators:
         rig.step(content)
     if step_s > LONGEST_OPERATOR_S * max(1, operators.count):
