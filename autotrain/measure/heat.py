@@ -246,14 +246,19 @@ def _rounds(
     report: Callable[[tuple[float | None, ...]], None] | None,
     more: Callable[[Sequence[Sequence[Window]]], int] | None,
 ) -> None:
-    started, wanted, done = clock.agreed(), options.rounds, 0
+    started, wanted, done, round_s = clock.agreed(), options.rounds, 0, 0.0
     while any(runner.running for runner in runners) and not _alone(runners, options, done):
         if done >= wanted and more is not None:
             wanted = max(wanted, more([runner.windows for runner in runners]))
             more = None
-        if done >= wanted or (done >= 2 and clock.agreed() - started >= options.limit_s):
+        begun = clock.agreed()
+        if done >= wanted or (done >= 2 and begun - started >= options.limit_s):
             break
-        if not _round(runners, options, order, clock, tally, last_chance=tally.repeats >= max(2, wanted // 2)):
+        again_s = max(2, 3 - done) * round_s  # for this round, the same again and those that are run in any case
+        last_chance = tally.repeats >= max(2, wanted // 2) or begun - started + again_s > options.limit_s
+        counts = _round(runners, options, order, clock, tally, last_chance=last_chance)
+        round_s = clock.agreed() - begun
+        if not counts:
             continue
         done += 1
         if report is not None:

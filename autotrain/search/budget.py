@@ -20,6 +20,9 @@ SHARE = 0.01
 SHORTEST_S, LARGEST_SHARE = 45.0, 0.06
 """Where the training follows at once, the automatic budget is no more than this share of it, but at least so long."""
 
+SLOW_SHARE = 0.25
+"""The same where steps are long: fewer of them than ``STEPS`` where those would be more than this share."""
+
 LONG_S = 1200.0
 """Seconds of a training from which on 10 to 15 for what only informs are within 1%."""
 
@@ -37,7 +40,7 @@ class Budget:
         seconds: what the user gave; None is ``auto``.
         clock: tells the time.
         before_training: whether the training follows at once. An automatic budget is then no more than 6% of a training
-            that is short, or 45 s.
+            that is short, or 45 s; a quarter of it where steps are long.
     """
 
     def __init__(self, seconds: float | None, clock: Clock, *, before_training: bool = False) -> None:
@@ -57,7 +60,8 @@ class Budget:
         by_steps = max(min(USUAL_S, USUAL_STEPS * step_s), fewest_s)
         self.total_s = max(LEAST_S, min(MOST_S, SHARE * training_s), by_steps)
         if self._before_training:
-            self.total_s = min(self.total_s, max(SHORTEST_S, LARGEST_SHARE * training_s, fewest_s))
+            slow_s = min(fewest_s, SLOW_SHARE * training_s)
+            self.total_s = min(self.total_s, max(SHORTEST_S, LARGEST_SHARE * training_s, slow_s))
             self.brief = training_s < LONG_S
 
     def extend(self, seconds: float) -> None:

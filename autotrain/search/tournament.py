@@ -38,6 +38,15 @@ HEAT_SIZE = 5
 MOST_ALONE = 9
 """Contenders of a heat that trains on resident batches."""
 
+FEWEST_ROUNDS = 2
+"""Rounds after which a heat tells who is far behind."""
+
+BUILD_S = 0.5
+"""Seconds that making a contender takes, about."""
+
+LEAST_HEAT_S = 4.0
+"""Seconds after warming up that a heat may take, however late it is."""
+
 ENQUEUED = 8
 """Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
 
@@ -94,34 +103,45 @@ class Tournament:
         """Measure what training alone reaches: every single change, then the most promising combinations.
 
         Args:
-            until_s: seconds of the budget after which nothing new begins.
+            until_s: seconds of the budget by which they end; after that nothing new begins.
         """
         singles, others = self._compute_settings()
         if not (singles or others) or self._budget.spent_s > until_s:
             return
         self._tell(Stage(title="ceilings", steps=len(singles) or min(len(others), HEAT_SIZE - 1)))
-        default = self._space.default
-        for first in range(0, len(singles), MOST_ALONE - 1):
-            if self._budget.spent_s > until_s:
+        while singles:
+            size = self._alone(singles[: MOST_ALONE - 1], until_s)
+            singles = singles[size:]
+            if self._budget.spent_s > until_s - LEAST_HEAT_S:
                 return
-            self._alone([default, *singles[first : first + MOST_ALONE - 1]])
         session = self._recorder.session
         ranked = sorted(others, key=lambda entry: -(estimate_compute(session, entry) or 0.0))[: HEAT_SIZE - 1]
-        if ranked and self._budget.spent_s < until_s:
-            self._alone([default, *ranked])
+        if ranked:
+            self._alone(ranked, until_s)
 
-    def _alone(self, contenders: Sequence[Settings]) -> None:
-        left = max(4.0, 0.5 * self._budget.search_left_s)
-        self._recorder.heat(contenders, options=replace(ALONE, limit_s=left), alone=True)
+    def _alone(self, wanted: Sequence[Settings], until_s: float) -> int:
+        """Run a heat of the default and as many of the wanted as there is time for; return how many those are."""
+        session = self._recorder.session
+        known = session.find(Kind.COMPUTE, self._space.default) or session.of(Kind.FULL)[0]
+        turn = max(ALONE.turn_s, session.job.batch_size / known.rate.value)
+        left_s = until_s - self._budget.spent_s
+        size = min(len(wanted), _affordable_size(turn, ALONE, left_s) - 1)
+        contenders = [self._space.default, *wanted[:size]]
+        limit_s = max(LEAST_HEAT_S, left_s - len(contenders) * _start_s(turn, ALONE))
+        self._recorder.heat(contenders, options=replace(ALONE, limit_s=limit_s), alone=True)
+        return size
 
     def _compute_settings(self) -> tuple[list[Settings], list[Settings]]:
-        """Return what differs from the default's compute side in one knob (or precision and layout), and in more."""
+        """Return what differs from the default's compute side in one knob (or precision and layout), and in more.
+
+        Of the former precision with layout, what pays most by far where it pays at all, comes first, then precision.
+        """
         default = self._space.default
         own = dict(key(default, Side.COMPUTE))
         found: dict[tuple[tuple[str, Value], ...], Settings] = {}
         for settings in reversed(self._space.members):
             found[key(settings, Side.COMPUTE)] = settings
-        singles: list[Settings] = []
+        singles: list[tuple[int, Settings]] = []
         others: list[Settings] = []
         for parts, settings in found.items():
             changed = {name for name, value in parts if own.get(name, value) != value}
@@ -129,9 +149,13 @@ class Tournament:
             known = self._recorder.session.find(Kind.COMPUTE, settings) is not None or self._failure(resident)
             if not changed or known:
                 continue
-            alone = len(changed) == 1 or changed == {"precision", "memory_format"}
-            (singles if alone else others).append(resident)
-        return singles, others
+            if changed == {"precision", "memory_format"}:
+                singles.append((0, resident))
+            elif len(changed) == 1:
+                singles.append((1 if "precision" in changed else 2, resident))
+            else:
+                others.append(resident)
+        return [entry for _, entry in sorted(singles, key=lambda pair: pair[0])], others
 
     # -- whole steps ----------------------------------------------------------------------------------------------
 
@@ -159,7 +183,9 @@ class Tournament:
             leader = best(self._recorder.session)
             if leader is None or self._none_can_win():
                 return
-            asked = study.ask_batch(HEAT_SIZE - 1 - len(fixed), accept=self._refusal)
+            size = self._size(leader.settings)
+            fixed = fixed[: size - 2]
+            asked = study.ask_batch(size - 1 - len(fixed), accept=self._refusal)
             wanted = [settings for _, settings in asked]
             if not wanted and not fixed:
                 return
@@ -224,8 +250,10 @@ class Tournament:
     def _heat(self, contenders: Sequence[Settings], options: HeatOptions) -> list[Measurement]:
         session = self._recorder.session
         costs = [cost(session, entry) for entry in contenders]
-        left = max(6.0, self._budget.search_left_s)
-        options = replace(options, limit_s=min(options.limit_s, left), turn_s=self.turn_s, turns=self.turns)
+        options = replace(options, turn_s=self.turn_s, turns=self.turns)
+        turn = turn_cost_s(session, contenders[0], options)
+        left = max(LEAST_HEAT_S, self._budget.search_left_s - len(contenders) * _start_s(turn, options))
+        options = replace(options, limit_s=min(options.limit_s, left))
         return self._recorder.heat(contenders, options=options, costs=costs)
 
     @property
@@ -244,8 +272,14 @@ class Tournament:
         leader = best(session)
         assert leader is not None
         turn = turn_cost_s(session, leader.settings, replace(SCREENING, turn_s=self.turn_s))
-        each_s = 0.5 + max(SCREENING.warmup_s, 2 * turn) + SCREENING.rounds * self.turns * turn
+        each_s = _start_s(turn, SCREENING) + SCREENING.rounds * self.turns * turn
         return int(self._budget.search_left_s / each_s)
+
+    def _size(self, leader: Settings) -> int:
+        """Return how many contenders the next heat has time for, the leader among them."""
+        options = replace(SCREENING, turn_s=self.turn_s, turns=self.turns)
+        turn = turn_cost_s(self._recorder.session, leader, options)
+        return min(HEAT_SIZE, _affordable_size(turn, options, self._budget.search_left_s))
 
     def _close(self, leader: Measurement) -> list[Settings]:
         session = self._recorder.session
@@ -341,6 +375,16 @@ class Tournament:
         if earlier:
             log.info("the study brings %d measurements of an earlier run", len(earlier))
             self._recorder.note(measurements=(*earlier, *session.measurements))
+
+
+def _start_s(turn: float, options: HeatOptions) -> float:
+    """Return the seconds until a contender is ready whose turns take so long."""
+    return BUILD_S + max(options.warmup_s, 2 * turn)
+
+
+def _affordable_size(turn: float, options: HeatOptions, left_s: float) -> int:
+    """Return how many contenders can run the fewest rounds that tell in the time that is left; two at least."""
+    return max(2, int(left_s / (_start_s(turn, options) + FEWEST_ROUNDS * options.turns * turn)))
 
 
 WAITS = 40

@@ -302,6 +302,14 @@ def test_but_not_for_ever(scene: Scene) -> None:
     assert result.other_cpu_share == pytest.approx(0.9)
 
 
+def test_where_time_is_short_a_disturbed_round_counts(scene: Scene) -> None:
+    """A round takes half a second; the first is run again, whose length nobody knew."""
+    scene.shares = iter([0.9] * 100)
+    result = scene.run(FIRST, SECOND, options=HeatOptions(rounds=8, turn_s=0.125, limit_s=1.6))
+    assert result.repeats == 1
+    assert len(result.lane(FIRST).windows) == 3
+
+
 def test_a_round_too_short_to_be_judged_counts(scene: Scene) -> None:
     """The kernel counts in 10 ms: within 0.25 s that says little."""
     scene.shares = iter([0.9] * 100)

@@ -61,7 +61,9 @@ def test_the_automatic_budget_is_small_against_the_training(training_s, step_s, 
         (1_000, 0.01, 60, True),  # 6% of it
         (2_000, 0.01, LEAST_S, False),  # as if it stood alone
         (100_000, 0.01, 300, False),
-        (60, 2.0, 160, True),  # slow steps need more time even so
+        (60, 2.0, SHORTEST_S, True),  # though steps are slow
+        (400, 2.0, 100, True),  # which get more time, up to a quarter of the training
+        (1_000, 2.0, 160, True),
     ],
 )
 def test_before_a_short_training_the_automatic_budget_is_a_small_part_of_it(training_s, step_s, total_s, brief):

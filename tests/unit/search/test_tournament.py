@@ -151,6 +151,33 @@ def test_a_ceiling_is_measured_once_and_one_that_failed_is_not_tried_again(make:
     assert field.alone == before
 
 
+def test_where_steps_are_long_only_as_many_run_as_there_is_time_for_the_most_promising_first(make: Any) -> None:
+    """The default's batch takes 2 s alone: a contender that starts and runs two rounds takes 8.5 s."""
+    made = make(precision=("bf16",), memory_format=("channels_last",), threads=(1,))
+    field = field_of(made)
+    job = field.session.job
+    field.session = replace(field.session, job=replace(job, batch_size=2000))
+    made.ceilings(until_s=26.0)
+    both = replace(BF16, memory_format="channels_last")
+    assert field.alone[0] == [DEFAULT, both, BF16]
+    assert len(field.alone) > 1, "the formula's heats take 3 s: the others follow while there is time"
+    slow = make(precision=("bf16",), memory_format=("channels_last",), threads=(1,))
+    field_of(slow).session = replace(field_of(slow).session, job=replace(job, batch_size=20_000))
+    slow.ceilings(until_s=4.0)
+    assert field_of(slow).alone == [[DEFAULT, both]], "one is tried however long it takes"
+
+
+def test_where_steps_are_long_heats_are_small_and_leave_out_the_usual_setting(make: Any) -> None:
+    made = make(60.0, precision=("bf16",), workers=(1, 2, 4), prefetch=(4, 8))
+    field = field_of(made)
+    field.session = replace(field.session, job=replace(field.session.job, batch_size=2000))
+    made.search(study_of(made), (WORKERS,))
+    (first, options), *_ = field.heats
+    assert len(first) == 2
+    assert WORKERS not in first
+    assert options.limit_s < SEARCH_END * 60.0 - 2 * 2 * 2.0, "warming up is not left out of account"
+
+
 def test_ceilings_end_with_their_time(make: Any) -> None:
     made = make(precision=("bf16",), threads=tuple(range(1, 16)))
     made.ceilings(until_s=5.0)
