@@ -25,6 +25,9 @@ MakeDrive = Callable[[Rig, Clock], Drive]
 STATIONARY_STEPS = 16
 """Step times that are looked at to tell whether a burst has settled."""
 
+LONG = 2.0
+"""Factor of the limit after which two windows are enough."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstOptions:
@@ -40,7 +43,7 @@ class BurstOptions:
     """Windows that are enough."""
 
     least_windows: int = 3
-    """Windows that are taken even when time is short."""
+    """Windows that are taken even when time is short; two where they take ``LONG`` times the limit."""
 
     limit_s: float = 4.0
     """Timed seconds after which no further window is begun."""
@@ -178,7 +181,9 @@ def _windows(drive: Drive, options: BurstOptions, clock: Clock) -> tuple[Window,
     started = clock.agreed()
     while len(windows) < options.windows:
         windows.append(run_window(drive, options, clock))
-        if len(windows) >= options.least_windows and clock.agreed() - started >= options.limit_s:
+        spent_s = clock.agreed() - started
+        least = options.least_windows if spent_s < LONG * options.limit_s else min(2, options.least_windows)
+        if len(windows) >= least and spent_s >= options.limit_s:
             break
     return tuple(windows)
 

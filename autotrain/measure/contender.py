@@ -57,6 +57,9 @@ class HeatOptions:
     hopeless: float = 0.3
     """Share by which it leaves after two rounds already, if it was slower by that in each."""
 
+    again: bool = True
+    """Whether a round that other programs disturb is run again."""
+
     limit_s: float = math.inf
     """Seconds after which no further round begins; two rounds are run in any case."""
 

@@ -255,7 +255,8 @@ def _rounds(
         if done >= wanted or (done >= 2 and begun - started >= options.limit_s):
             break
         again_s = max(2, 3 - done) * round_s  # for this round, the same again and those that are run in any case
-        last_chance = tally.repeats >= max(2, wanted // 2) or begun - started + again_s > options.limit_s
+        time_over = begun - started + again_s > options.limit_s
+        last_chance = time_over or not options.again or tally.repeats >= max(2, wanted // 2)
         counts = _round(runners, options, order, clock, tally, last_chance=last_chance)
         round_s = clock.agreed() - begun
         if not counts:

@@ -208,6 +208,9 @@ class Session:
     """Length of the probe."""
 
     interrupted: bool = False
+    too_short: bool = False
+    """Whether there was no search, as it would have cost more than it could have won of the training that follows."""
+
     notes: tuple[str, ...] = field(default=())
     """What people should know besides."""
 

@@ -19,6 +19,7 @@ from autotrain.report.lines import Line, heading, labelled, show
 from autotrain.report.status import new_console
 from autotrain.report.words import many, plain, rate_words, ratio_words, span_words, time_words
 from autotrain.report.worth import value_text, worth_lines
+from autotrain.search.budget import LEAST_STEPS
 from autotrain.search.objective import uncached_rate
 from autotrain.search.planner import half_width, provable_words
 from autotrain.search.recorder import describe
@@ -86,6 +87,16 @@ def _inconclusive(session: Session) -> Iterator[Line]:
 
 
 def _nothing_tried(session: Session) -> Iterator[Line]:
+    if session.too_short:
+        yield from heading("Not searched: the training is too short for that, so the default stays")
+        step_s = session.job.batch_size / session.of(Kind.FULL)[0].rate.value
+        steps = max(1, session.job.planned_images // session.job.batch_size)
+        all_words, least_words = (time_words(count * step_s) for count in (steps, LEAST_STEPS))
+        words = f"It is {many(steps, 'step')} long, about {all_words}; even the shortest search trains {LEAST_STEPS}, "
+        words += f"about {least_words}, more than it would win back. A --budget of its own, or 'autotrain probe', "
+        words += "searches all the same."
+        yield Line(lead="  ", text=words)
+        return
     yield from heading("Inconclusive: no candidate was trained with, so the default stays")
     if session.failures:
         yield Line(lead="  ", text="None could win by its bound, or could run at all.")

@@ -23,6 +23,9 @@ SHORTEST_S, LARGEST_SHARE = 45.0, 0.06
 SLOW_SHARE = 0.25
 """The same where steps are long: fewer of them than ``STEPS`` where those would be more than this share."""
 
+LEAST_STEPS, MOST_WON = 40, 0.4
+"""Training steps that the shortest search takes, all in all, and the part of a training that is won at 1.67x."""
+
 LONG_S = 1200.0
 """Seconds of a training from which on 10 to 15 for what only informs are within 1%."""
 
@@ -52,6 +55,9 @@ class Budget:
         self.brief = False
         """Whether time for what only informs would be a good part of the training."""
 
+        self.in_vain = False
+        """Whether steps are so long and so few that even the shortest search would cost more than it may win."""
+
     def plan(self, training_s: float, step_s: float) -> None:
         """Set an automatic budget, now that the default's rate is known."""
         if not self.automatic:
@@ -63,6 +69,7 @@ class Budget:
             slow_s = min(fewest_s, SLOW_SHARE * training_s)
             self.total_s = min(self.total_s, max(SHORTEST_S, LARGEST_SHARE * training_s, slow_s))
             self.brief = training_s < LONG_S
+            self.in_vain = LEAST_STEPS * step_s > max(SHORTEST_S, MOST_WON * training_s)
 
     def extend(self, seconds: float) -> None:
         """Lengthen an automatic budget."""

@@ -181,24 +181,13 @@ class Prober:
             with self.recorder:
                 self._check()
                 self._default()
-                try:
+                if not self.session.too_short:
+                    self._find()
+                    tournament = self._tournament()
+                    chosen = self._prove(tournament)
                     if self.options.only is None:
-                        self._search()
-                        self._policy()
-                    else:
-                        self.recorder.full(self.options.only)
-                except KeyboardInterrupt:
-                    self.recorder.note(interrupted=True)
-                    self.observer(Interrupted())
-                tournament = self._tournament()
-                if self.options.study is not None:
-                    tournament.share(self.study)
-                chosen = Proof(self.recorder, tournament, self.budget, self._tell).choose()
-                if self.options.study is not None and chosen != self.space.default:
-                    self.study.conclude(chosen)
-                if self.options.only is None:
-                    self._attribute(chosen, tournament)
-                    self._advise(chosen)
+                        self._attribute(chosen, tournament)
+                        self._advise(chosen)
         except KeyboardInterrupt:
             self.recorder.note(interrupted=True)
         finally:
@@ -206,6 +195,27 @@ class Prober:
             self.workload.warm.close()
         self.recorder.note(chosen=chosen, seconds=self.budget.spent_s)
         return self.session
+
+    def _find(self) -> None:
+        """Look for the finalist, until Ctrl-C."""
+        try:
+            if self.options.only is None:
+                self._search()
+                self._policy()
+            else:
+                self.recorder.full(self.options.only)
+        except KeyboardInterrupt:
+            self.recorder.note(interrupted=True)
+            self.observer(Interrupted())
+
+    def _prove(self, tournament: Tournament) -> Settings:
+        """Return the settings that have beaten the default, or the default."""
+        if self.options.study is not None:
+            tournament.share(self.study)
+        chosen = Proof(self.recorder, tournament, self.budget, self._tell).choose()
+        if self.options.study is not None and chosen != self.space.default:
+            self.study.conclude(chosen)
+        return chosen
 
     def _legal_space(self, only: Mapping[str, Sequence[Value]]) -> Space:
         options = self.options
@@ -267,6 +277,9 @@ class Prober:
         self.budget.plan(self.session.job.planned_images / rate, self.workload.batch_size / rate)
         if self._compiles():
             self.budget.extend(COMPILE_S)
+        if self.budget.in_vain and self.options.only is None and self.workload.task.augmentation != AUTO:
+            self.recorder.note(too_short=True)
+            return
         if self.budget.total_s != before:
             self._tell(Noted(words=f"at this rate the probe may take {self.budget.total_s:.0f} s"))
         self.recorder.compute(default)

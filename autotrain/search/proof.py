@@ -150,7 +150,8 @@ class Proof:
 
     def _duel_options(self, finalist: Settings) -> DuelOptions:
         """Fix the duel's length by the time there is: its first stage, and what its second may take."""
-        turns = replace(DuelOptions().heat, turn_s=self._tournament.turn_s, turns=self._tournament.turns)
+        turn_s, turns_each, again = self._tournament.turn_s, self._tournament.turns, not self._recorder.busy
+        turns = replace(DuelOptions().heat, turn_s=turn_s, turns=turns_each, again=again)
         short = self._budget.brief or self._budget.total_s < SHORT_S
         if short:
             turns = replace(turns, warmup_s=0.5)

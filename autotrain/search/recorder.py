@@ -36,6 +36,10 @@ REPEATS = 2
 PATIENCE = 2
 """Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
 
+LONG = 1.5
+"""Factor of its limit from which on a burst, of few and long steps, is not measured again: that would cost as much as
+a good part of the search."""
+
 CHILD_S = 120.0
 """Seconds that a call in a child process may take beyond what it was given."""
 
@@ -73,6 +77,11 @@ class Recorder:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
         self._child = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs use the machine all the time, so that nothing is gained by measuring again."""
+        return self._in_vain >= PATIENCE
 
     def note(self, **changes: Any) -> None:
         """Change the session by copy."""
@@ -158,6 +167,7 @@ class Recorder:
             costs: what each training takes at a rate.
         """
         kind = Kind.COMPUTE if alone else Kind.FULL
+        options = replace(options, again=not self.busy)
         wanted = [replace(entry, workers=0) for entry in contenders] if alone else list(contenders)
         self.observer(Measuring(what=f"{len(wanted)} side by side"))
         expected = [(predict(self.session, entry), bound(self.session, entry)) for entry in wanted]
@@ -274,8 +284,9 @@ class Recorder:
             if (measured.other_cpu_share or 0.0) <= DISTURBED:
                 self._in_vain = 0
                 break
-            self._in_vain += repeat > 0
-            if repeat == REPEATS or self._in_vain >= PATIENCE:
+            long = measured.wall_s > LONG * options.limit_s
+            self._in_vain += repeat > 0 or long
+            if repeat == REPEATS or self.busy or long:
                 break
             share = measured.other_cpu_share or 0.0
             self.observer(Noted(words=f"other programs used {share:.0%} of the CPU: measured again"))

@@ -106,7 +106,7 @@ class Tournament:
             until_s: seconds of the budget by which they end; after that nothing new begins.
         """
         singles, others = self._compute_settings()
-        if not (singles or others) or self._budget.spent_s > until_s:
+        if not (singles or others) or (self._budget.spent_s > until_s and not self._due(Kind.COMPUTE)):
             return
         self._tell(Stage(title="ceilings", steps=len(singles) or min(len(others), HEAT_SIZE - 1)))
         while singles:
@@ -178,7 +178,7 @@ class Tournament:
             study.enqueue(settings)
         fixed = [entry for entry in first if entry in self._space.members and not self._settled(entry)]
         end, usual_s = LATEST_START, 0.0  # one heat is run even where all before took longer than it should
-        while self._budget.left_until(end) > usual_s / 2:
+        while self._budget.left_until(end) > usual_s / 2 or self._due(Kind.FULL):
             end, begun_s = SEARCH_END, self._budget.spent_s
             leader = best(self._recorder.session)
             if leader is None or self._none_can_win():
@@ -274,6 +274,19 @@ class Tournament:
         turn = turn_cost_s(session, leader.settings, replace(SCREENING, turn_s=self.turn_s))
         each_s = _start_s(turn, SCREENING) + SCREENING.rounds * self.turns * turn
         return int(self._budget.search_left_s / each_s)
+
+    def _due(self, kind: Kind) -> bool:
+        """Tell whether the first heat of a kind runs however late it is.
+
+        It does in an automatic budget, of which the default's few long steps may take more than was thought: a probe
+        that ends with the default alone measured would have been in vain.
+        """
+        session = self._recorder.session
+        sides = (Side.COMPUTE,) if kind is Kind.COMPUTE else (Side.COMPUTE, Side.INPUT)
+        own = [key(session.default, side) for side in sides]
+        tried = any([key(entry.settings, side) for side in sides] != own for entry in session.of(kind))
+        failed = any(not entry.pruned for entry in session.failures)
+        return self._budget.automatic and not tried and not failed
 
     def _size(self, leader: Settings) -> int:
         """Return how many contenders the next heat has time for, the leader among them."""

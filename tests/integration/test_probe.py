@@ -33,6 +33,7 @@ from autotrain.plan.plan import Plan
 from autotrain.plan.provenance import Provenance
 from autotrain.preparation import prepare_workload
 from autotrain.report.html.page import report_page
+from autotrain.report.summary import recommendation
 from autotrain.search.batch import largest_batch
 from autotrain.search.budget import SHORTEST_S
 from autotrain.search.duel import DuelOptions, duel
@@ -112,6 +113,7 @@ class Laboratory(Clock):
             "autoaugment": 0.78,
             "augmix": 0.6,
         }
+        self.speed = 1.0
         self.duel_ratio: float | None = None
         self.faulty: Settings | None = None
         self.broken = lambda settings: False
@@ -135,9 +137,11 @@ class Laboratory(Clock):
         return self.time
 
     def rate(self, settings: Settings, kind: Kind = Kind.FULL) -> float:
-        compute = 1000.0 * (2.0 if settings.precision == "bf16" else 1.0) * self.cost[settings.augmentation]
+        compute = (
+            1000.0 * self.speed * (2.0 if settings.precision == "bf16" else 1.0) * self.cost[settings.augmentation]
+        )
         compute *= 0.9 if settings.memory_format == "channels_last" else 1.0
-        loading = 400.0 * max(1, settings.workers) * self.cost[settings.augmentation]
+        loading = 400.0 * self.speed * max(1, settings.workers) * self.cost[settings.augmentation]
         if kind is Kind.COMPUTE:
             return compute
         if kind is Kind.INPUT:
@@ -327,6 +331,25 @@ def test_before_a_short_training_what_only_informs_is_left_out(search, laborator
     assert any(
         "'autotrain probe' finds out what each setting is worth" in getattr(entry, "words", "") for entry in told
     )
+
+
+def test_before_a_training_too_short_for_it_there_is_no_search(search, laboratory):
+    """The default's step takes 2.8 s."""
+    laboratory.speed = 0.01
+    session, plan = search(budget_s=None, before_training=True)
+    check(session, plan)
+    assert session.too_short
+    assert session.chosen == session.default
+    assert laboratory.log == [(Kind.FULL, session.default)]
+    words = " ".join(line.text for line in recommendation(session, plan, finding_of(session)))
+    assert "Not searched: the training is too short for that, so the default stays" in words
+    assert "It is 80 steps long, about 3.7 min; even the shortest search trains 40, about 112 s, more than it" in words
+    assert "'autotrain probe', searches all the same" in words
+    assert "Inconclusive" not in words
+    for asked in ({"budget_s": 60.0}, {"before_training": False}, {"augmentation": "auto"}):
+        searched, _ = search(**{"budget_s": None, "before_training": True, **asked})
+        assert not searched.too_short
+        assert len(searched.measurements) > 3
 
 
 def test_the_same_seed_measures_and_chooses_the_same(search, laboratory):

@@ -97,7 +97,7 @@ def test_a_stock_too_large_to_be_used_up_is_not_waited_for_without_end(clock, ma
     assert not measured.stationary
 
 
-@pytest.mark.parametrize(("step_s", "windows"), [(1 / 64, 6), (1.0, 4), (3.0, 3)])
+@pytest.mark.parametrize(("step_s", "windows"), [(1 / 64, 6), (1.0, 4), (2.5, 3), (5.0, 2), (50.0, 2)])
 def test_no_window_is_begun_after_the_limit_but_the_least_number_is_taken(clock, make_drive, step_s, windows):
     measured = run(make_drive(clock, host_s=step_s), clock, options=BurstOptions(limit_s=4.0))
     assert len(measured.windows) == windows

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -308,6 +309,12 @@ def test_where_time_is_short_a_disturbed_round_counts(scene: Scene) -> None:
     result = scene.run(FIRST, SECOND, options=HeatOptions(rounds=8, turn_s=0.125, limit_s=1.6))
     assert result.repeats == 1
     assert len(result.lane(FIRST).windows) == 3
+
+
+def test_where_nobody_hopes_for_quiet_every_round_counts(scene: Scene) -> None:
+    scene.shares = iter([0.9] * 100)
+    result = scene.run(FIRST, SECOND, options=replace(OPTIONS, again=False))
+    assert result.repeats == 0
 
 
 def test_a_round_too_short_to_be_judged_counts(scene: Scene) -> None:

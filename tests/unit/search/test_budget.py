@@ -74,6 +74,23 @@ def test_before_a_short_training_the_automatic_budget_is_a_small_part_of_it(trai
     assert budget.brief is brief
 
 
+@pytest.mark.parametrize(
+    ("training_s", "step_s", "in_vain"),
+    [
+        (30, 1.0, False),  # too short to pay, but nobody waits long
+        (100, 1.2, True),
+        (143, 2.3, True),
+        (250, 2.3, False),
+        (256, 5.7, True),
+    ],
+)
+def test_where_steps_are_long_and_few_no_search_pays(training_s, step_s, in_vain):
+    for before_training in (True, False):
+        budget = Budget(None, FakeClock(), before_training=before_training)
+        budget.plan(training_s, step_s)
+        assert budget.in_vain is (in_vain and before_training)
+
+
 def test_a_given_budget_is_never_brief():
     budget = Budget(60.0, FakeClock(), before_training=True)
     budget.plan(60, 0.01)

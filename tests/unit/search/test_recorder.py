@@ -10,6 +10,7 @@ import pytest
 
 from autotrain.errors import CandidateError, DataError
 from autotrain.knobs.registry import KNOBS
+from autotrain.measure.burst import BurstOptions
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import FullDrive, InputDrive
 from autotrain.measure.heat import Cost, Heat, HeatInterrupted, HeatOptions, Lane
@@ -360,6 +361,27 @@ def test_a_disturbed_burst_is_run_again_and_the_least_disturbed_counts(
     assert len([entry for entry in heard if isinstance(entry, Measured)]) == 1
 
 
+def test_a_burst_of_few_long_steps_is_taken_as_it_is(make: Any, bench: Bench) -> None:
+    bench.shares = [0.6] * 100
+    recorder = make()
+    measured = recorder.full(DEFAULT)
+    limit_s = measured.wall_s / module.LONG
+    for factor, calls in ((1.01, REPEATS + 1), (0.99, 1)):
+        recorder, bench.calls = make(), []
+        recorder.full(DEFAULT, options=BurstOptions(limit_s=factor * limit_s))
+        assert len(bench.calls) == calls
+
+
+def test_rounds_are_run_again_while_there_is_hope_of_quiet(make: Any, bench: Bench, track: Track) -> None:
+    recorder = make()
+    recorder.heat([DEFAULT, BF16], options=OPTIONS)
+    bench.shares = [0.6] * 100
+    for settings in (DEFAULT, WORKERS, BF16):
+        recorder.full(settings)
+    recorder.heat([DEFAULT, BF16], options=OPTIONS)
+    assert [call["options"].again for call in track.calls] == [True, False]
+
+
 def test_it_is_not_once_it_was_left_in_peace(make: Any, bench: Bench) -> None:
     bench.shares = [0.6, 0.1]
     measured = make().full(DEFAULT)
@@ -372,6 +394,7 @@ def test_a_machine_that_is_busy_all_the_time_is_taken_as_it_is(make: Any, bench:
     for settings in candidates:
         recorder.full(settings)
     assert len(bench.calls) == len(candidates) + PATIENCE
+    assert recorder.busy
     bench.calls, bench.shares = [], [0.0] + [0.6] * 100
     for settings in candidates[:2]:
         recorder.full(replace(settings, precision="bf16"))

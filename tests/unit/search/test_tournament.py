@@ -270,6 +270,24 @@ def test_one_heat_runs_even_where_all_before_took_too_long(make: Any) -> None:
     assert len(field_of(made).heats) == 1
 
 
+def test_in_an_automatic_budget_the_first_heats_run_however_late_it_is(make: Any) -> None:
+    made = make(10.0, precision=("bf16",), workers=(1, 2))
+    made._budget.automatic = True
+    field_of(made).clock.time = 100.0
+    made.ceilings(until_s=5.0)
+    made.ceilings(until_s=5.0)
+    assert field_of(made).alone == [[DEFAULT, BF16]]
+    made.search(study_of(made))
+    made.search(study_of(made))
+    assert [len(contenders) for contenders, _ in field_of(made).heats] == [2]
+    failing = make(10.0, precision=("bf16",), workers=(1, 2))
+    failing._budget.automatic = True
+    field_of(failing).clock.time = 100.0
+    field_of(failing).broken = {entry: "no kernel" for entry in failing._space.members if entry != DEFAULT}
+    failing.search(study_of(failing))
+    assert len(field_of(failing).heats) == 1, "once one has failed, time counts again"
+
+
 def test_without_time_nothing_runs(make: Any) -> None:
     made = make(10.0, precision=("bf16",))
     field_of(made).clock.time = 10.0 * module.LATEST_START
