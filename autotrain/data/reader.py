@@ -156,8 +156,8 @@ class Reader(Dataset[HostBatch | Failure]):
         """Load samples of a dataset with transforms that are understood, the tail of them left to the device or not."""
         samples: list[Any] = []
         for index, seed in zip(ticket.indices.tolist(), self._seeds(ticket) or (), strict=True):
-            seed_generators(seed)
-            samples.append(self._staged.head(source, index) if self.on_device else self._staged.whole(source, index))
+            make = self._staged.head if self.on_device else self._staged.whole
+            samples.append(make(source, index, seed))
         if not self.on_device:
             return _batch(ticket, self._collated(samples))
         suffix = source.pipeline.suffix

@@ -18,6 +18,7 @@ from autotrain.data.stages import Over, Stage
 from autotrain.decode.decoder import decoder
 from autotrain.decode.resize import resize_window
 from autotrain.errors import AutotrainError, DataError, first_line
+from autotrain.transforms.generators import seed_generators
 from autotrain.transforms.move import Row
 from autotrain.transforms.pipeline import Pipeline
 
@@ -81,22 +82,22 @@ class StagedReader:
         """Whether samples are simply the dataset's own."""
         return not (self.on_device or self._apart) and self.cache is None and self.decoder.name == "pillow"
 
-    def whole(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
-        """Return a finished sample.
+    def whole(self, source: TransformedSource, index: int, seed: int) -> tuple[Any, Any]:
+        """Return a finished sample, everything random seeded before.
 
         Raises:
             DataError: it cannot be made.
         """
-        sample: tuple[Any, Any] = self._guarded(source, index, self._whole)
+        sample: tuple[Any, Any] = self._guarded(source, index, seed, self._whole)
         return sample
 
-    def head(self, source: TransformedSource, index: int) -> tuple[Tensor, Any, Row]:
-        """Return the image in bytes, (c, h, w), its label and the draws of what the device is to do to it.
+    def head(self, source: TransformedSource, index: int, seed: int) -> tuple[Tensor, Any, Row]:
+        """Return the image in bytes, (c, h, w), its label and the draws of what is to be done to it on the device.
 
         Raises:
             DataError: it cannot be made.
         """
-        made: tuple[Tensor, Any, Row] = self._guarded(source, index, self._head)
+        made: tuple[Tensor, Any, Row] = self._guarded(source, index, seed, self._head)
         return made
 
     def watch(self, over: Over) -> None:
@@ -112,19 +113,27 @@ class StagedReader:
         for name, stage in stages.items():
             setattr(self, name, over(getattr(self, name), stage))
 
-    def _whole(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
+    def _whole(self, source: TransformedSource, index: int, seed: int) -> tuple[Any, Any]:
+        seed_generators(seed)
         image, label = self._prefixed(source, index)
         return source.pipeline.rest(image), label
 
-    def _head(self, source: TransformedSource, index: int) -> tuple[Tensor, Any, Row]:
+    def _head(self, source: TransformedSource, index: int, seed: int) -> tuple[Tensor, Any, Row]:
         pipeline = source.pipeline
         assert pipeline.suffix is not None
+        kept = self._kept(index) if pipeline.suffix.start <= pipeline.prefix else None
+        if kept is not None:
+            torch.default_generator.manual_seed(seed)  # from which alone the suffix draws; other generators take longer
+            levels, row = pipeline.suffix.begin(_levels(kept))
+            return levels, int(kept[2]), row
+        seed_generators(seed)
         if self.cache is None and pipeline.geometry is not None and self._resizes:
             levels, label = self._by_window(source, index)
         else:
             image, label = self._prefixed(source, index)
             levels = pipeline.head(image)
-        return levels, label, pipeline.suffix.draw(*levels.shape[1:])
+        levels, row = pipeline.suffix.begin(levels)
+        return levels, label, row
 
     @property
     def _resizes(self) -> bool:
@@ -142,7 +151,7 @@ class StagedReader:
         return torch.from_numpy(out).permute(2, 0, 1), source.label(index)
 
     def _prefixed(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
-        kept = None if self.cache is None else self.cache.get(index)
+        kept = self._kept(index)
         if kept is not None:
             return _thawed(kept), int(kept[2])
         image, label = self._base(source, index)
@@ -152,6 +161,9 @@ class StagedReader:
             if frozen is not None:
                 self.cache.put(index, frozen)
         return image, label
+
+    def _kept(self, index: int) -> tuple[NDArray[Any], ...] | None:
+        return None if self.cache is None else self.cache.get(index)
 
     def _base(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
         if self.decoder.name == "pillow" and not self._apart:
@@ -165,9 +177,9 @@ class StagedReader:
     def _own(self, source: TransformedSource, index: int) -> tuple[Any, Any]:
         return source.pipeline.base(index)
 
-    def _guarded(self, source: TransformedSource, index: int, make: Any) -> Any:
+    def _guarded(self, source: TransformedSource, index: int, seed: int, make: Any) -> Any:
         try:
-            return make(source, index)
+            return make(source, index, seed)
         except AutotrainError:
             raise
         except UNREADABLE as problem:
@@ -199,6 +211,14 @@ def _frozen(image: Any, label: Any) -> tuple[NDArray[Any], ...] | None:
     else:
         return None
     return np.ascontiguousarray(pixels), np.asarray(kind), np.asarray(label)
+
+
+def _levels(kept: tuple[NDArray[Any], ...]) -> Tensor:
+    """Return the image that was frozen as bytes ``(c, h, w)``."""
+    pixels = kept[0].copy()
+    if int(kept[1]) in (_TENSOR, _TV_IMAGE):
+        return torch.from_numpy(pixels)
+    return torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
 
 
 def _thawed(kept: tuple[NDArray[Any], ...]) -> Any:

@@ -36,8 +36,11 @@ OPERATORS = {
 class Row:
     """What is to be done to one image on the device."""
 
+    window: Window | None = None
+    """What is cut out of the image, before all else; it may reach beyond the borders."""
+
     flip: bool = False
-    """Mirror left to right, first."""
+    """Mirror left to right, first on the device."""
 
     operations: list[tuple[int, float]] = field(default_factory=list)
     """Operators (``Op``) with their signed magnitudes, in order."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from autotrain.errors import DataError
 from autotrain.transforms import bare
+from autotrain.transforms.crop import CROPS
 from autotrain.transforms.geometry import Geometry
 from autotrain.transforms.steps import Step, key
 from autotrain.transforms.suffix import Suffix
@@ -107,7 +108,11 @@ class Pipeline:
         if self.suffix is None:
             parts.append(f"nothing can move to the device ({self.reason})")
         else:
-            parts.append(f"{_listed(self.steps[start:])} can move to the device")
+            cuts = tuple(step for step in self.steps[start:] if step.kind in CROPS)
+            if cuts:
+                parts.append(f"{_listed(cuts)} becomes a cut of bytes in the worker")
+            rest = tuple(step for step in self.steps[start:] if step not in cuts)
+            parts.append(f"{_listed(rest)} can move to the device")
         return "; ".join(parts)
 
     def _apply(self, image: Any, first: int, last: int) -> Any:

@@ -163,10 +163,9 @@ def _finishes(dataset: Any, pipeline: Pipeline) -> bool:
             end = drawn_so_far()
         with seeded(seed):
             try:
-                image = pipeline.head(pipeline.prefixed(index)[0])
-            except DataError:
+                image, row = suffix.begin(pipeline.head(pipeline.prefixed(index)[0]))
+            except (DataError, ValueError):
                 return False
-            row = suffix.draw(*image.shape[1:])
             if drawn_so_far() != end:
                 return False
         finished = suffix.finish(image[None], suffix.stack([row]), suffix.erased([row]))[0]

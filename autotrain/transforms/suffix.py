@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from autotrain.augment.batch import apply_batch
 from autotrain.augment.policy import Parameters
+from autotrain.transforms.crop import Crop, cut
 from autotrain.transforms.move import Move, Row
 from autotrain.transforms.moves import Erase, Flip, move
 from autotrain.transforms.steps import Form, Step
@@ -53,12 +54,22 @@ class Suffix:
         """Operators per row of parameters."""
         return sum(entry.depth for entry in self.moves)
 
-    def draw(self, height: int, width: int) -> Row:
-        """Draw from torch's default generator what is to be done to one image of this size."""
-        row = Row()
+    def begin(self, levels: Tensor) -> tuple[Tensor, Row]:
+        """Draw from torch's default generator what is to be done to one image; cut it, and return both.
+
+        Args:
+            levels: uint8, ``(c, h, w)``, of any strides.
+
+        Raises:
+            ValueError: the image is too small to be cut.
+        """
+        row, (height, width) = Row(), levels.shape[1:]
+        fill: tuple[int, ...] = (0,)
         for entry in self.moves:
             entry.draw(row, height, width)
-        return row
+            if isinstance(entry, Crop):
+                (height, width), fill = entry.size, entry.fill
+        return (levels if row.window is None else cut(levels, row.window, fill)), row
 
     def stack(self, rows: Sequence[Row]) -> Parameters:
         """Return the parameters of a batch."""
@@ -148,7 +159,7 @@ class _Tail:
         if step.kind in _LAYOUT and step.before.raw == step.after.raw and step.after is not Form.OTHER:
             return True
         entry = move(step)
-        if entry is None or any(isinstance(later, Flip) for later in self.moves):
+        if entry is None or not self._may_precede(entry):
             return False
         if isinstance(entry, Erase):
             if self._erase is not None:
@@ -156,6 +167,17 @@ class _Tail:
             self._erase, self._erased_last = entry, self._normalize is None
         self.moves.append(entry)
         return True
+
+    def _may_precede(self, entry: Move) -> bool:
+        """Tell whether a row can say that a move comes before those that were taken.
+
+        Images are cut, then mirrored, then goes the rest; a window is found in what is mirrored before it.
+        """
+        if isinstance(entry, Crop):
+            return not any(isinstance(later, Crop) for later in self.moves)
+        if any(isinstance(later, Flip) for later in self.moves):
+            return False
+        return isinstance(entry, Flip) or not any(isinstance(later, Crop) for later in self.moves)
 
     def take_normalize(self, step: Step) -> bool:
         """Add the normalising, once."""

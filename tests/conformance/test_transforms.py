@@ -47,6 +47,20 @@ EXACT: dict[str, Callable[[Any], Any]] = {
     "crop and flip": lambda m: m.Compose([m.RandomResizedCrop(32), m.RandomHorizontalFlip(), *end(m)]),
     "crop only": lambda m: m.Compose([m.RandomResizedCrop(32, scale=(0.3, 0.9), ratio=(1.0, 1.5)), *end(m)]),
     "padded crop": lambda m: m.Compose([m.Resize((32, 32)), m.RandomCrop(32, 4), m.RandomHorizontalFlip(), *end(m)]),
+    "padded on all sides differently, filled": lambda m: m.Compose(
+        [m.Resize((30, 34)), m.RandomCrop((32, 28), (1, 2, 3, 4), fill=(9, 99, 199)), m.RandomHorizontalFlip(), *end(m)]
+    ),
+    "padded on two sides": lambda m: m.Compose([m.Resize((30, 34)), m.RandomCrop(32, (5, 2), fill=7), *end(m)]),
+    "cut out of what was mirrored": lambda m: m.Compose(
+        [m.Resize((30, 34)), m.RandomHorizontalFlip(), m.RandomCrop((32, 28), (1, 2, 3, 4)), *end(m)]
+    ),
+    "cut out of any size": lambda m: m.Compose([m.Resize(40), m.RandomCrop(40), m.RandomHorizontalFlip(), *end(m)]),
+    "cut out of its own size": lambda m: m.Compose([m.Resize((32, 32)), m.RandomCrop(32), *end(m)]),
+    "padded by reflection": lambda m: m.Compose(
+        [m.Resize((32, 32)), m.RandomCrop(32, 4, padding_mode="reflect"), m.RandomHorizontalFlip(), *end(m)]
+    ),
+    "padded if needed": lambda m: m.Compose([m.Resize(24), m.RandomCrop(32, pad_if_needed=True), *end(m)]),
+    "cut twice": lambda m: m.Compose([m.Resize((40, 40)), m.RandomCrop(36), m.RandomCrop(32), *end(m)]),
     "flip of floats": lambda m: m.Compose([m.RandomResizedCrop(32), *end(m), m.RandomHorizontalFlip(0.7)]),
     "nested": lambda m: m.Compose([m.Compose([m.Resize(50), m.Compose([m.RandomCrop(32)])]), m.Compose(end(m))]),
     "unknown in front": lambda m: m.Compose(
@@ -158,8 +172,9 @@ def on_device(pipeline: Pipeline, indices: list[int], seed: int) -> tuple[torch.
     images, rows = [], []
     for index in indices:
         seed_generators(seed + index)
-        images.append(pipeline.head(pipeline.prefixed(index)[0]))
-        rows.append(suffix.draw(*images[-1].shape[1:]))
+        image, row = suffix.begin(pipeline.head(pipeline.prefixed(index)[0]))
+        images.append(image)
+        rows.append(row)
     batch = torch.stack(images)
     assert batch.dtype == torch.uint8
     return suffix.finish(batch, suffix.stack(rows), suffix.erased(rows)), rows
@@ -262,7 +277,7 @@ def test_solarizing_parts_the_same_levels(threshold: float, m: Any, given: str, 
     suffix = find_suffix(trace(chain, every))
     assert isinstance(suffix, Suffix)
     assert suffix.start == 0
-    finished = suffix.finish(as_bytes(every)[None], suffix.stack([suffix.draw(16, 16)]))[0]
+    finished = suffix.finish(as_bytes(every)[None], suffix.stack([suffix.begin(as_bytes(every))[1]]))[0]
     assert torch.equal((finished * 255).round(), (m.Compose(chain)(every) * 255).round())
 
 
@@ -286,13 +301,13 @@ def test_a_crop_is_drawn_as_a_window_without_the_image(
             image = file.convert("RGB")
         seed_generators(seed)
         window = geometry.choose(image.height, image.width)
-        row = suffix.draw(32, 32)
+        row = suffix.begin(torch.zeros(3, 32, 32, dtype=torch.uint8))[1]
         drawn = drawn_so_far()
         cut = functional_v1.resized_crop(image, *window, size=[32, 32])
         seed_generators(seed)
         head = pipeline.head(pipeline.prefixed(index)[0])
         assert torch.equal(functional_v1.pil_to_tensor(cut), head)
-        assert suffix.draw(32, 32) == row
+        assert suffix.begin(head)[1] == row
         assert drawn_so_far() == drawn
 
 

@@ -43,7 +43,18 @@ def suffix_of(*transforms: Any) -> Suffix:
     [
         (FLOAT, 0),
         ([v1.Resize(32), FLIP, TRIVIAL, *FLOAT], 1),
-        ([v1.RandomCrop(32), *FLOAT, FLIP], 1),
+        ([v1.RandomCrop(32), *FLOAT, FLIP], 0),
+        ([v1.Resize(36), v1.RandomCrop(32, 4), FLIP, TRIVIAL, *FLOAT], 1),
+        ([FLIP, v2.RandomCrop(32), *FLOAT], 0),
+        ([FLIP, v1.RandomCrop(32), FLIP, *FLOAT], 1),
+        ([v1.RandomCrop(36), v1.RandomCrop(32), *FLOAT], 1),
+        ([TRIVIAL, v1.RandomCrop(32), *FLOAT], 1),
+        ([TRIVIAL, FLIP, v1.RandomCrop(32), *FLOAT], 1),
+        ([v1.RandomCrop(32, 4, padding_mode="reflect"), *FLOAT], 1),
+        ([v1.RandomCrop(32, pad_if_needed=True), *FLOAT], 1),
+        ([v1.RandomCrop(32, 4, fill=(1, 2, 3)), *FLOAT], 0),
+        ([v2.RandomCrop(32, 4, fill={Image.Image: 0}), *FLOAT], 1),
+        ([v1.RandomCrop(32, padding_mode="reflect"), *FLOAT], 0),
         ([TRIVIAL, FLIP, *FLOAT], 1),
         ([FLIP, FLIP, *FLOAT], 1),
         ([FLIP, v1.RandomVerticalFlip(), TRIVIAL, *FLOAT], 2),
@@ -123,7 +134,7 @@ def test_erasing_fills_each_image_s_own_window() -> None:
 @pytest.mark.parametrize("m", [v1, v2])
 def test_a_rectangle_that_never_fits_erases_nothing(m: Any, own_draws: None) -> None:
     suffix = suffix_of(v1.Resize((2, 40)), *FLOAT, m.RandomErasing(1.0, scale=(0.9, 1.0), ratio=(1.0, 1.0)))
-    row = suffix.draw(2, 40)
+    _, row = suffix.begin(torch.zeros(3, 2, 40, dtype=torch.uint8))
     assert row.erased is None
     windows = suffix.erased([row])
     assert windows is not None
