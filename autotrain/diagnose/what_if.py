@@ -50,8 +50,8 @@ class Scenario:
 def what_if(session: Session, settings: Settings) -> tuple[Scenario, ...]:
     """Return what to expect of other machines and models, this one first; empty where a component is missing.
 
-    With more cores there are as many more workers; the model keeps its intra-op threads, so that a model on a CPU does
-    not get faster by itself. Without workers more cores change nothing.
+    With more cores there are as many more workers; the model keeps its intra-op threads, as what more of them would
+    give was not measured. Without workers nothing is told of more cores.
     """
     now, need = prediction(session, settings), demand(session, settings, compose=True)
     if now is None or need is None:
@@ -94,9 +94,9 @@ def _cores_needed(need: Demand, device_rate: float) -> float:
 
 
 def _changes(need: Demand, crew: Crew) -> Iterator[tuple[str, float, Demand, Crew]]:
-    for factor in MORE_CORES:
-        workers = f", {factor * crew.workers} workers" if crew.workers else ""
-        yield f"{factor} times the cores{workers}", factor, _drained(need, factor), _with_cores(crew, factor)
+    for factor in MORE_CORES if crew.workers else ():
+        used = f"{'for ' if crew.on_cpu else ''}{factor * crew.workers} workers"
+        yield f"{factor} times the cores, {used}", factor, _drained(need, factor), _with_cores(crew, factor)
     if crew.on_cpu:
         factor = DEVICE_FOR_CORES
         device = replace(crew, on_cpu=False, pinned=True)

@@ -49,7 +49,14 @@ CHAIN = transforms.Compose(
         transforms.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
     ]
 )
-FIXED = transforms.Compose([transforms.Resize((40, 40)), transforms.RandomCrop(SIDE), transforms.ToTensor()])
+FIXED = transforms.Compose(
+    [
+        transforms.Resize((SIDE, SIDE)),
+        transforms.RandomCrop(SIDE, 4),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+    ]
+)
 EXTRAS = {"color_jitter": (0.4, 0.4, 0.4, 0.1), "erasing": 0.5, "mixup": 0.4, "cutmix": 1.0}
 
 

@@ -66,6 +66,13 @@ def test_loading_that_binds_grows_with_the_cores():
     assert row(made, settings, "5 times as fast").per_s == pytest.approx(now, rel=0.02)
 
 
+def test_more_cores_are_for_the_workers_and_nothing_is_told_of_them_without():
+    for device, words in (("cuda", "2 times the cores, 4 workers"), ("cpu", "2 times the cores, for 4 workers")):
+        made = session(1000, 100, device=device)
+        assert words in [entry.change for entry in what_if(made, Settings(workers=2))]
+        assert not any("cores, " in entry.change for entry in what_if(made, Settings()))
+
+
 def test_training_that_binds_goes_with_the_device_and_the_model():
     made = session(200, 10_000, device="cuda", cores=16)
     settings = Settings(workers=8)

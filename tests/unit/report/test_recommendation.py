@@ -182,8 +182,8 @@ def test_the_accuracy_of_predictions_and_other_machines_are_told(told, measureme
     table = text[text.index("what if (predicted, not measured)") :].splitlines()
     assert [row.strip().split("  ")[0] for row in table[1:4]] == [
         "as it is",
-        "2 times the cores, 4 workers",
-        "4 times the cores, 8 workers",
+        "2 times the cores, for 4 workers",
+        "4 times the cores, for 8 workers",
     ]
     assert len(table) <= 7
     assert max(map(len, text.splitlines())) <= 80

@@ -13,6 +13,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from autotrain.augment.space import Op
+from autotrain.transforms.crop import cut
 from autotrain.transforms.generators import seeded
 from autotrain.transforms.move import Row
 from autotrain.transforms.steps import trace
@@ -129,6 +130,20 @@ def test_erasing_fills_each_image_s_own_window() -> None:
     expected[2] = torch.tensor([7.0, 8.0]).view(-1, 1, 1)
     assert torch.equal(changed, expected)
     assert torch.equal(images, torch.ones(3, 2, 6, 5))
+
+
+@pytest.mark.parametrize("m", [v1, v2])
+def test_an_image_too_small_to_be_cut_is_said(m: Any) -> None:
+    suffix = suffix_of(m.RandomCrop(32, 2), *FLOAT)
+    with pytest.raises(ValueError, match="32 x 32 pixels cannot be cut out of an image of 40 x 27"):
+        suffix.begin(torch.zeros(3, 40, 27, dtype=torch.uint8))
+    assert suffix.begin(torch.zeros(3, 28, 28, dtype=torch.uint8))[0].shape == (3, 32, 32)
+
+
+def test_a_window_wholly_outside_shows_the_fill_alone() -> None:
+    image = torch.full((3, 4, 4), 9, dtype=torch.uint8)
+    made = cut(image, (-6, 1, 3, 2), (1, 2, 3))
+    assert torch.equal(made, torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1).expand(3, 3, 2))
 
 
 @pytest.mark.parametrize("m", [v1, v2])
