@@ -215,6 +215,8 @@ def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator
     for entry in session.guards:
         if entry.problem:
             yield f"disqualified: {describe(entry.settings, session.default)}: {entry.problem}"
+    if session.too_short:
+        yield "nothing was searched, as the training is too short to win back what a search takes"
     for words in policy_words(session.policies):
         yield f"augmentation: {words}"
     yield from session.notes

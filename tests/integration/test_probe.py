@@ -346,6 +346,9 @@ def test_before_a_training_too_short_for_it_there_is_no_search(search, laborator
     assert "It is 80 steps long, about 3.7 min; even the shortest search trains 40, about 112 s, more than it" in words
     assert "'autotrain probe', searches all the same" in words
     assert "Inconclusive" not in words
+    assert plan.evidence.findings == (
+        "nothing was searched, as the training is too short to win back what a search takes",
+    )
     for asked in ({"budget_s": 60.0}, {"before_training": False}, {"augmentation": "auto"}):
         searched, _ = search(**{"budget_s": None, "before_training": True, **asked})
         assert not searched.too_short
