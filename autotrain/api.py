@@ -148,9 +148,10 @@ def probe(
         optuna_sampler: what suggests candidates: auto, tpe, gp, linear, random or exhaustive.
         compile: when to try torch.compile: auto (for trainings of half an hour and more), on or off.
         isolate: run every measurement in a child process, not only those that may kill theirs.
-        before_training: the training follows at once. An automatic budget is then no more than 6% of a short training,
-            or 45 s, and what only informs is left out before one of less than 20 minutes: what each setting is worth,
-            and the largest batch; before one of few and long steps there is no search.
+        before_training: the training follows at once. An automatic budget is then no more than 6% of a short training
+            (a quarter where steps take seconds), or 45 s, and what only informs is left out before one of less than 20
+            minutes: what each setting is worth, and the largest batch; before one of few and long steps there is no
+            search.
         progress: whether to tell on the terminal what happens.
         observer: is told of every event instead.
         task_options: fields of the Task, such as ``batch_size=128``.

@@ -20,7 +20,7 @@ from autotrain.decode.resize import resize_window
 from autotrain.errors import AutotrainError, DataError, first_line
 from autotrain.transforms.generators import seed_generators
 from autotrain.transforms.move import Row
-from autotrain.transforms.pipeline import Pipeline
+from autotrain.transforms.pipeline import Pipeline, as_bytes
 
 _ARRAY, _TENSOR, _TV_IMAGE, _PICTURE = range(4)
 """What a cached image was."""
@@ -124,7 +124,7 @@ class StagedReader:
         kept = self._kept(index) if pipeline.suffix.start <= pipeline.prefix else None
         if kept is not None:
             torch.default_generator.manual_seed(seed)  # from which alone the suffix draws; other generators take longer
-            levels, row = pipeline.suffix.begin(_levels(kept))
+            levels, row = pipeline.suffix.begin(pipeline.checked(_levels(kept)))
             return levels, int(kept[2]), row
         seed_generators(seed)
         if self.cache is None and pipeline.geometry is not None and self._resizes:
@@ -215,10 +215,7 @@ def _frozen(image: Any, label: Any) -> tuple[NDArray[Any], ...] | None:
 
 def _levels(kept: tuple[NDArray[Any], ...]) -> Tensor:
     """Return the image that was frozen as bytes ``(c, h, w)``."""
-    pixels = kept[0].copy()
-    if int(kept[1]) in (_TENSOR, _TV_IMAGE):
-        return torch.from_numpy(pixels)
-    return torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
+    return as_bytes(torch.from_numpy(kept[0].copy()) if int(kept[1]) in (_TENSOR, _TV_IMAGE) else kept[0])
 
 
 def _thawed(kept: tuple[NDArray[Any], ...]) -> Any:

@@ -246,7 +246,7 @@ def _rounds(
     report: Callable[[tuple[float | None, ...]], None] | None,
     more: Callable[[Sequence[Sequence[Window]]], int] | None,
 ) -> None:
-    started, wanted, done, round_s = clock.agreed(), options.rounds, 0, 0.0
+    started, wanted, done = clock.agreed(), options.rounds, 0
     while any(runner.running for runner in runners) and not _alone(runners, options, done):
         if done >= wanted and more is not None:
             wanted = max(wanted, more([runner.windows for runner in runners]))
@@ -254,12 +254,10 @@ def _rounds(
         begun = clock.agreed()
         if done >= wanted or (done >= 2 and begun - started >= options.limit_s):
             break
-        again_s = max(2, 3 - done) * round_s  # for this round, the same again and those that are run in any case
-        time_over = begun - started + again_s > options.limit_s
-        last_chance = time_over or not options.again or tally.repeats >= max(2, wanted // 2)
-        counts = _round(runners, options, order, clock, tally, last_chance=last_chance)
-        round_s = clock.agreed() - begun
-        if not counts:
+        last_chance = not options.again or tally.repeats >= max(2, wanted // 2)
+        # This round, the same again and those that are run in any case have to be over by the limit.
+        longest_s = 0.0 if last_chance else (options.limit_s - (begun - started)) / max(2, 3 - done)
+        if not _round(runners, options, order, clock, tally, longest_s=longest_s):
             continue
         done += 1
         if report is not None:
@@ -280,9 +278,9 @@ def _round(
     clock: Clock,
     tally: _Tally,
     *,
-    last_chance: bool,
+    longest_s: float,
 ) -> bool:
-    """Run a round; return whether it counts. One that others disturbed does not, unless that goes on and on."""
+    """Run a round; return whether it counts. One that others disturbed does not, unless it took longer than so long."""
     monitor, started = Monitor(clock.now, beside=clock.team.neighbours), clock.agreed()
     monitor.start()
     seen: dict[int, list[Window]] = {}
@@ -298,7 +296,7 @@ def _round(
             except CandidateError as problem:
                 runners[place].stop(str(problem))
     share = clock.team.largest(monitor.stop().other_cpu_share)
-    if share > DISTURBED and clock.agreed() - started >= LEAST_ROUND_S and not last_chance:
+    if share > DISTURBED and LEAST_ROUND_S <= clock.agreed() - started <= longest_s:
         tally.repeats += 1
         return False
     tally.shares.append(share)

@@ -61,7 +61,7 @@ def attribute(
     if set(wanted) <= {chosen, default}:  # the only change: the duel has said it
         rates = _duel_rates(session, chosen)
     else:
-        options = replace(OPTIONS, turn_s=turn_s, turns=turns)
+        options = replace(OPTIONS, turn_s=turn_s, turns=turns, again=not recorder.busy)
         rates = _rates(recorder, _affordable(session, wanted, options, limit_s), options, limit_s)
     return tuple(
         Attribution(

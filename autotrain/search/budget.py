@@ -24,7 +24,8 @@ SLOW_SHARE = 0.25
 """The same where steps are long: fewer of them than ``STEPS`` where those would be more than this share."""
 
 LEAST_STEPS, MOST_WON = 40, 0.4
-"""Training steps that the shortest search takes, all in all, and the part of a training that is won at 1.67x."""
+"""Training steps that the shortest search takes, all in all, and the part of a training that is won at 1.67x, what a
+training that does not wait may hope for."""
 
 LONG_S = 1200.0
 """Seconds of a training from which on 10 to 15 for what only informs are within 1%."""
@@ -58,8 +59,14 @@ class Budget:
         self.in_vain = False
         """Whether steps are so long and so few that even the shortest search would cost more than it may win."""
 
-    def plan(self, training_s: float, step_s: float) -> None:
-        """Set an automatic budget, now that the default's rate is known."""
+    def plan(self, training_s: float, step_s: float, *, wait_share: float = 0.0) -> None:
+        """Set an automatic budget, now that the default's rate is known.
+
+        Args:
+            training_s: seconds of the planned training at that rate.
+            step_s: seconds of a step.
+            wait_share: part of them in which the training process waits for images, which all may be won.
+        """
         if not self.automatic:
             return
         fewest_s = min(2 * MOST_S, STEPS * step_s)
@@ -69,7 +76,7 @@ class Budget:
             slow_s = min(fewest_s, SLOW_SHARE * training_s)
             self.total_s = min(self.total_s, max(SHORTEST_S, LARGEST_SHARE * training_s, slow_s))
             self.brief = training_s < LONG_S
-            self.in_vain = LEAST_STEPS * step_s > max(SHORTEST_S, MOST_WON * training_s)
+            self.in_vain = LEAST_STEPS * step_s > max(SHORTEST_S, max(MOST_WON, wait_share) * training_s)
 
     def extend(self, seconds: float) -> None:
         """Lengthen an automatic budget."""

@@ -274,10 +274,14 @@ class Prober:
             raise CandidateError(f"the default settings failed: {self.session.failures[-1].reason}")
         rate = full.rate.value
         before = self.budget.total_s
-        self.budget.plan(self.session.job.planned_images / rate, self.workload.batch_size / rate)
+        images, by_clock = self.session.job.planned_images, self.workload.span.seconds
+        training_s = images / rate if by_clock is None else by_clock
+        self.budget.plan(training_s, self.workload.batch_size / rate, wait_share=full.wait_share)
         if self._compiles():
             self.budget.extend(COMPILE_S)
-        if self.budget.in_vain and self.options.only is None and self.workload.task.augmentation != AUTO:
+        options, open_policy = self.options, self.workload.task.augmentation == AUTO
+        asked = options.only is not None or options.study is not None or options.compile == "on" or open_policy
+        if self.budget.in_vain and by_clock is None and not asked:
             self.recorder.note(too_short=True)
             return
         if self.budget.total_s != before:

@@ -34,7 +34,8 @@ REPEATS = 2
 """How often a disturbed burst is measured again."""
 
 PATIENCE = 2
-"""Repeats in vain after which bursts are taken as they come: the machine is busy all the time."""
+"""Disturbed bursts, repeats or such as are too long for one, after which all is taken as it comes: the machine is busy
+all the time, until a heat finds it quiet."""
 
 LONG = 1.5
 """Factor of its limit from which on a burst, of few and long steps, is not measured again: that would cost as much as
@@ -197,6 +198,8 @@ class Recorder:
             self._taken(kind, stop.heat, expected)
             raise
         self._heats += 1
+        if result.other_cpu_share is not None and result.other_cpu_share <= DISTURBED:
+            self._in_vain = 0
         crowded = [lane.settings for lane in result.lanes if lane.problem and OUT_OF_MEMORY in lane.problem]
         if crowded and len(wanted) > 2:
             return self._fewer(contenders, result, options, alone=alone, costs=costs)

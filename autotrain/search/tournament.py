@@ -14,7 +14,7 @@ from autotrain.knobs.registry import Space, canonical, illegal, key
 from autotrain.measure.contender import LONG_STEP_S, HeatOptions
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed
-from autotrain.search.budget import SEARCH_END, Budget
+from autotrain.search.budget import PLAY_OFF_END, SEARCH_END, Budget
 from autotrain.search.events import Event, Stage
 from autotrain.search.objective import (
     best,
@@ -51,7 +51,7 @@ ENQUEUED = 8
 """Settings that are tried first, by the contention model's ranking; the sampler goes on from there."""
 
 LATEST_START = 0.75
-"""Part of the budget after which not even the first heat begins."""
+"""Part of a given budget after which not even the first heat begins."""
 
 POSSIBLE = 2.0
 """Members whose predicted training takes more than this factor of the best one's are not suggested."""
@@ -103,7 +103,8 @@ class Tournament:
         """Measure what training alone reaches: every single change, then the most promising combinations.
 
         Args:
-            until_s: seconds of the budget by which they end; after that nothing new begins.
+            until_s: seconds of the budget by which they end; after that nothing new begins, but for the first heat of
+                an automatic budget.
         """
         singles, others = self._compute_settings()
         if not (singles or others) or (self._budget.spent_s > until_s and not self._due(Kind.COMPUTE)):
@@ -164,7 +165,7 @@ class Tournament:
 
         Args:
             study: suggests who runs.
-            first: settings that run in the first heat whatever is suggested.
+            first: settings that run in the first heat whatever is suggested, where it has time for more than two.
         """
         self._tell(Stage(title="search"))
         self._resume(study)
@@ -190,7 +191,7 @@ class Tournament:
             if not wanted and not fixed:
                 return
             contenders = list(dict.fromkeys((leader.settings, *fixed, *wanted)))
-            self._heat(contenders, SCREENING)
+            self._heat(contenders, SCREENING, until_s=SEARCH_END * self._budget.total_s)
             usual_s = self._budget.spent_s - begun_s
             for settings in fixed:
                 measured = self._recorder.session.find(Kind.FULL, settings)
@@ -216,8 +217,7 @@ class Tournament:
         if len(close) < 2 or self._budget.spent_s > until_s:
             return self._simplest(met or [leader], UNMET_TIE)
         self._tell(Stage(title="play-off", steps=PLAY_OFF.rounds))
-        limit = max(2.0, until_s - self._budget.spent_s)
-        measured = self._heat(close, replace(PLAY_OFF, limit_s=limit))
+        measured = self._heat(close, PLAY_OFF, until_s=until_s)
         stayed = [entry for entry in measured if not entry.stopped_early]
         if not stayed:
             leader = best(self._recorder.session) or leader
@@ -245,15 +245,15 @@ class Tournament:
         legal = [entry for entry in wanted if self._illegal(entry) is None]
         if legal:
             self._tell(Stage(title="compiler", steps=len(legal)))
-            self._heat([leader.settings, *legal], PLAY_OFF)
+            self._heat([leader.settings, *legal], PLAY_OFF, until_s=PLAY_OFF_END * self._budget.total_s)
 
-    def _heat(self, contenders: Sequence[Settings], options: HeatOptions) -> list[Measurement]:
+    def _heat(self, contenders: Sequence[Settings], options: HeatOptions, *, until_s: float) -> list[Measurement]:
         session = self._recorder.session
         costs = [cost(session, entry) for entry in contenders]
         options = replace(options, turn_s=self.turn_s, turns=self.turns)
         turn = turn_cost_s(session, contenders[0], options)
-        left = max(LEAST_HEAT_S, self._budget.search_left_s - len(contenders) * _start_s(turn, options))
-        options = replace(options, limit_s=min(options.limit_s, left))
+        left_s = until_s - self._budget.spent_s - len(contenders) * _start_s(turn, options)
+        options = replace(options, limit_s=max(LEAST_HEAT_S, left_s))
         return self._recorder.heat(contenders, options=options, costs=costs)
 
     @property

@@ -55,13 +55,13 @@ class Crop(Move):
 
 
 def cut(levels: Tensor, window: Window, fill: tuple[int, ...]) -> Tensor:
-    """Return a window of an image ``(c, h, w)`` in bytes, what of it lies outside filled; a view where nothing does."""
+    """Return a copy of a window of an image ``(c, h, w)`` in bytes, what of it lies outside filled."""
     top, left, tall, wide = window
     height, width = levels.shape[1:]
     bottom, right = top + tall, left + wide
     pixels: NDArray[np.uint8] = levels.numpy()
     if top >= 0 and left >= 0 and bottom <= height and right <= width:
-        return torch.from_numpy(pixels[:, top:bottom, left:right])
+        return torch.from_numpy(pixels[:, top:bottom, left:right].transpose(1, 2, 0).copy()).permute(2, 0, 1)
     made = np.empty((tall, wide, len(pixels)), dtype=np.uint8)
     made[:] = fill
     rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))

@@ -31,9 +31,9 @@ class Flip(Move):
         row.flip = _happens(self.transform.p)
 
 
-def _happens(chance: float) -> bool:
-    """Draw like ``torch.rand(1) < chance``, which compares in single precision, in half the time."""
-    return bool(torch.rand(1).item() < np.float32(chance))
+def _happens(chance: float, *, double: bool = False) -> bool:
+    """Draw like ``torch.rand(1) < chance``, which compares in single precision, or its ``item()``, in double."""
+    return bool(torch.rand(1).item() < (chance if double else np.float32(chance)))
 
 
 class ColorJitter(Move):
@@ -57,7 +57,7 @@ class Sometimes(Move):
 
     def draw(self, row: Row, height: int, width: int) -> None:  # noqa: ARG002
         """Draw whether it happens."""
-        if _happens(self.transform.p):
+        if _happens(self.transform.p, double=not (self.modern or type(self.transform) is v1.RandomGrayscale)):
             name, attribute, offset = _SOMETIMES[type(self.transform)]
             self.add(row, name, offset + (getattr(self.transform, attribute) if attribute else 0.0))
 

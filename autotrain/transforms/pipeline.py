@@ -82,7 +82,15 @@ class Pipeline:
             DataError: the image is not one of 8 bits per level, or its channels are not 1 or 3 before an operator.
         """
         assert self.suffix is not None
-        levels = as_bytes(self._apply(image, self.prefix, self.suffix.start))
+        return self.checked(as_bytes(self._apply(image, self.prefix, self.suffix.start)))
+
+    def checked(self, levels: Tensor) -> Tensor:
+        """Return an image in bytes ``(c, h, w)`` if the suffix can be applied to it.
+
+        Raises:
+            DataError: its channels are not 1 or 3 before an operator.
+        """
+        assert self.suffix is not None
         if self.suffix.depth and levels.shape[0] not in (1, 3):
             raise DataError(
                 f"an image of {levels.shape[0]} channels cannot be augmented on the device: "

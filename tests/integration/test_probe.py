@@ -333,7 +333,7 @@ def test_before_a_short_training_what_only_informs_is_left_out(search, laborator
     )
 
 
-def test_before_a_training_too_short_for_it_there_is_no_search(search, laboratory):
+def test_before_a_training_too_short_for_it_there_is_no_search(search, laboratory, tmp_path):
     """The default's step takes 2.8 s."""
     laboratory.speed = 0.01
     session, plan = search(budget_s=None, before_training=True)
@@ -349,7 +349,9 @@ def test_before_a_training_too_short_for_it_there_is_no_search(search, laborator
     assert plan.evidence.findings == (
         "nothing was searched, as the training is too short to win back what a search takes",
     )
-    for asked in ({"budget_s": 60.0}, {"before_training": False}, {"augmentation": "auto"}):
+    by_clock = {"duration": "1h", "fixed": {"compile": "none"}}
+    study = {"study": tmp_path / "study.db"}
+    for asked in ({"budget_s": 60.0}, {"before_training": False}, {"augmentation": "auto"}, study, by_clock):
         searched, _ = search(**{"budget_s": None, "before_training": True, **asked})
         assert not searched.too_short
         assert len(searched.measurements) > 3

@@ -304,11 +304,17 @@ def test_but_not_for_ever(scene: Scene) -> None:
 
 
 def test_where_time_is_short_a_disturbed_round_counts(scene: Scene) -> None:
-    """A round takes half a second; the first is run again, whose length nobody knew."""
+    """A round takes half a second; after the first there is time for three."""
     scene.shares = iter([0.9] * 100)
     result = scene.run(FIRST, SECOND, options=HeatOptions(rounds=8, turn_s=0.125, limit_s=1.6))
     assert result.repeats == 1
     assert len(result.lane(FIRST).windows) == 3
+
+
+def test_a_round_that_is_too_long_to_be_repeated_counts(scene: Scene) -> None:
+    scene.shares = iter([0.9] * 100)
+    result = scene.run(FIRST, SECOND, options=HeatOptions(rounds=8, turn_s=0.125, limit_s=0.9))
+    assert result.repeats == 0
 
 
 def test_where_nobody_hopes_for_quiet_every_round_counts(scene: Scene) -> None:

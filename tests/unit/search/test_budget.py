@@ -91,6 +91,13 @@ def test_where_steps_are_long_and_few_no_search_pays(training_s, step_s, in_vain
         assert budget.in_vain is (in_vain and before_training)
 
 
+def test_what_a_training_waits_for_may_all_be_won():
+    for wait_share, in_vain in ((0.0, True), (0.9, False)):
+        budget = Budget(None, FakeClock(), before_training=True)
+        budget.plan(450.0, 5.0, wait_share=wait_share)
+        assert budget.in_vain is in_vain
+
+
 def test_a_given_budget_is_never_brief():
     budget = Budget(60.0, FakeClock(), before_training=True)
     budget.plan(60, 0.01)

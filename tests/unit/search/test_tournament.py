@@ -311,7 +311,7 @@ def test_who_fails_is_told_to_the_study_with_its_own_reason(make: Any) -> None:
 def test_heats_compare_what_whole_trainings_cost(make: Any) -> None:
     made = make()
     cached = replace(DEFAULT, cache="ram")
-    made._heat([DEFAULT, cached], module.SCREENING)
+    made._heat([DEFAULT, cached], module.SCREENING, until_s=100.0)
     (costs,) = field_of(made).seen_costs
     assert [entry.fixed_s > 0 for entry in costs] == [False, True]
     assert costs[0].images > costs[1].images
@@ -379,6 +379,14 @@ def test_the_best_of_many_meets_those_close_to_it_once_more(make: Any) -> None:
     assert contenders == [BOTH, WORKERS], "nobody else comes near"
     assert options.limit_s <= 100.0
     assert chosen == WORKERS
+
+
+def test_the_play_off_has_its_own_end(make: Any) -> None:
+    made = make(100.0, precision=("bf16",), workers=(2,))
+    field_of(made).clock.time = 100.0 * SEARCH_END
+    play_off(made, {BF16: 900.0, BOTH: 890.0})
+    _, options = field_of(made).heats[-1]
+    assert options.limit_s > module.LEAST_HEAT_S
 
 
 def test_there_are_few_finalists(make: Any) -> None:
