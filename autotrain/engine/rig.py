@@ -22,6 +22,7 @@ from autotrain.data.reader import Reader
 from autotrain.data.stream import Ticket, seeded
 from autotrain.data.transfer import DeviceBatch, Transfer
 from autotrain.engine.compiled import Compiled, failure_of_compiler
+from autotrain.engine.heap import kept_heap
 from autotrain.engine.lease import (
     ModelLease,
     OptimizerLease,
@@ -271,6 +272,7 @@ class Rig:
         """Have the model hold this rig's tensors and the process this rig's flags; both are put back on leaving."""
         with ExitStack() as stack:
             stack.enter_context(untouched(self.device))
+            stack.enter_context(kept_heap(self.device))
             for knob in KNOBS:
                 stack.enter_context(knob.flags(getattr(self.settings, knob.name)))
             if self._compiled is not None:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from autotrain.data.caching import WarmSets
+from autotrain.engine.heap import kept_heap
 from autotrain.engine.restore import untouched
 from autotrain.errors import AutotrainError
 from autotrain.measure.drive import Resident
@@ -69,7 +70,7 @@ def follow(workload: Workload, *, warm: WarmSets) -> None:
     """
     workload = replace(workload, warm=warm)
     resident = Resident()
-    with untouched(workload.device), _ignoring():
+    with untouched(workload.device), kept_heap(workload.device), _ignoring():
         while True:
             call = workload.team.shared(None)
             if call is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from autotrain.data.caching import WarmSets
 from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.diagnose.rules import COMPUTE_KNOBS, diagnose
+from autotrain.engine.heap import kept_heap
 from autotrain.engine.restore import untouched
 from autotrain.engine.rig import Rig
 from autotrain.errors import AutotrainError, CandidateError, TaskError
@@ -121,7 +122,7 @@ def run_probe(
     clock = clock or Clock()
     if options.isolate and not workload.team.alone:
         raise TaskError("isolate: a process of its own for every measurement cannot be shared by several ranks")
-    with untouched(workload.device):
+    with untouched(workload.device), kept_heap(workload.device):
         prober = Prober(workload, machine, options, observer, clock)
         problem: AutotrainError | None = None
         try:

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from autotrain.data.caching import WarmSets
+from autotrain.engine.heap import kept_heap
 from autotrain.engine.restore import untouched
 from autotrain.errors import CandidateError
 from autotrain.hardware.machine import Machine
@@ -53,7 +54,11 @@ def versus(
     sides = (first, second)
     if first == second:
         return replace(_session(workload, machine, first), chosen=first)
-    with untouched(workload.device), closing(WarmSets(warm_samples(workload), workload.cache_dir)) as warm:
+    with (
+        untouched(workload.device),
+        kept_heap(workload.device),
+        closing(WarmSets(warm_samples(workload), workload.cache_dir)) as warm,
+    ):
         workload = replace(workload, warm=warm)
         session = _session(workload, machine, first)
         with Recorder(workload, session, observer, clock, isolate=isolate) as recorder:
