@@ -51,11 +51,17 @@ def test_a_block_is_new_each_time_but_within_the_scope_only_once() -> None:
 
 @only_glibc
 def test_on_leaving_by_an_error_the_memory_goes_back() -> None:
-    process = psutil.Process()
-    with pytest.raises(ZeroDivisionError), kept_heap(CPU):
-        faults_of_a_block()
-        held = process.memory_info().rss
-        raise ZeroDivisionError
+    process, held = psutil.Process(), 0
+
+    def fail() -> None:
+        nonlocal held
+        with kept_heap(CPU):
+            faults_of_a_block()
+            held = process.memory_info().rss
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert process.memory_info().rss < held - BLOCK / 2
 
 
@@ -74,7 +80,9 @@ def test_a_forked_process_keeps_nothing() -> None:
 @only_glibc
 def test_a_rig_on_the_cpu_keeps_the_heap_while_it_is_active(tiny_model: Callable[..., nn.Module]) -> None:
     images = torch.zeros(16, 3, 8, 8, dtype=torch.uint8)
-    task = Task(model=tiny_model(), dataset=[(image, 0) for image in images], batch_size=4, device="cpu", duration="1ep")
+    task = Task(
+        model=tiny_model(), dataset=[(image, 0) for image in images], batch_size=4, device="cpu", duration="1ep"
+    )
     workload = prepare_workload(task)
     with Rig(workload, Settings(workers=0)) as rig:
         assert faults_of_a_block() > LARGE
@@ -101,7 +109,9 @@ def test_on_another_device_nothing_is_kept() -> None:
         ({"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}, False),
     ],
 )
-def test_who_tunes_malloc_is_left_alone(environment: dict[str, str], tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_tunes_malloc_is_left_alone(
+    environment: dict[str, str], tuned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert tunes_malloc(environment) is tuned
     if tuned:
         for name, value in environment.items():
