@@ -47,7 +47,7 @@ def main() -> None:
         for _ in range(QUICK_PAIRS if arguments.quick else PAIRS):
             for rows, way in order.sample([(kept, "kept"), (freed, "freed")], 2):
                 rows.append(in_a_process(name, way))
-        ratio = compare([rate for rate, _ in kept], [rate for rate, _ in freed]).ratio
+        ratio = compare([rate for rate, _ in freed], [rate for rate, _ in kept]).ratio
         memory = [statistics.median(mib for _, mib in rows) for rows in (kept, freed)]
         print(
             f"{name}: {ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}) the images/s where memory is kept; ",
