@@ -204,7 +204,10 @@ class _Run:
         self.course.go_on(contents["trained_s"], contents["progress"])
         self.history = [EpochRecord(**record) for record in contents["history"]]
         sums = dict(contents["epoch"])
-        self.epoch = Tally(sums.pop("loss").to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
+        mean, losses = sums.pop("loss"), contents.get("losses", [])
+        if len(losses) == self.team.world.world_size:  # a sum of means would be rounded otherwise than the mean of sums
+            mean = losses[self.team.world.rank]
+        self.epoch = Tally(mean.to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
         if self.keeper is not None:
             self.keeper.begin(self.step, self.earlier_s, contents["best"])
         self.resumed = Resumed(step=self.step, path=found.path)
@@ -450,13 +453,15 @@ class _Run:
     def _keep(self, *, best: bool) -> None:
         self._settle()
         state = live_state(self.rig)
-        randoms = self.team.everyone(state["random"])
-        sums = {**self.epoch.as_dict(), "loss": torch.tensor(self._mean(self.epoch.loss))}
+        ranks = self.team.everyone((state["random"], self.epoch.loss.cpu()))
+        losses = [loss for _, loss in ranks]
+        sums = {**self.epoch.as_dict(), "loss": torch.stack(losses).mean()}
         if self.keeper is None:
             return
         contents = {
             **state,
-            "others": randoms[1:],
+            "others": [random for random, _ in ranks[1:]],
+            "losses": losses,
             "history": [record.as_dict() for record in self.history],
             "epoch": sums,
             "parts": self.rig.step.parts,
