@@ -31,7 +31,7 @@ from autotrain.data.transformed import TransformedSource
 from autotrain.decode.decoder import decoder, full_name
 from autotrain.errors import TaskError
 from autotrain.schedules.schedule import Schedule
-from autotrain.schedules.span import Span
+from autotrain.schedules.span import Span, checked_stretch
 from autotrain.schedules.time import Time, Unit, to_steps
 from autotrain.settings import Settings
 from autotrain.task import Task
@@ -115,17 +115,12 @@ class Workload:
     @property
     def span(self) -> Span:
         """The training's length; one that goes by wall-clock is cut into fine parts instead of steps."""
+        stretch = checked_stretch(self.stretch)
         if self.duration.unit is Unit.SECOND:
-            seconds = self.duration.value * self.stretch
-            return Span(total=FINE, steps_per_epoch=FINE, seconds=seconds, stretch=self.stretch)
-        steps_per_epoch = self.stream().steps_per_epoch
-        steps = to_steps(self.duration, steps_per_epoch=steps_per_epoch, batch_size=self.batch_size)
-        return Span(
-            total=max(1, round(steps * self.stretch)),
-            steps_per_epoch=steps_per_epoch,
-            batch_size=self.batch_size,
-            stretch=self.stretch,
-        )
+            return Span(total=FINE, steps_per_epoch=FINE, seconds=self.duration.value * stretch, stretch=stretch)
+        steps_per_epoch, batch_size = self.stream().steps_per_epoch, self.batch_size
+        total = to_steps(self.duration, steps_per_epoch=steps_per_epoch, batch_size=batch_size, stretch=stretch)
+        return Span(total=total, steps_per_epoch=steps_per_epoch, batch_size=batch_size, stretch=stretch)
 
     @property
     def augmentable(self) -> bool:

@@ -43,6 +43,11 @@ class Phase:
         """Whether it rises from zero when it comes first and others follow: a warm-up."""
         return False
 
+    @property
+    def has_milestones(self) -> bool:
+        """Whether it has milestones of its own, which count from the end of a warm-up, not from its last step."""
+        return False
+
     def shape(self, progress: float, start: float, end: float) -> float:  # noqa: ARG002 (all shapes are called alike)
         """Return the factor at a progress from 0 to 1."""
         return start
@@ -120,6 +125,7 @@ class Steps(Phase):
     """Greater than 0."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "at", tuple(self.at))  # a list would have no hash
         Phase.__post_init__(self)
         if (self.every is None) == (not self.at):
             raise ScheduleError("schedule: a step schedule needs either every= or at=: step(30ep), step(at=30ep+60ep)")
@@ -129,6 +135,11 @@ class Steps(Phase):
             raise ScheduleError(f"schedule: gamma={self.gamma}; it is greater than 0")
         for text in (*self.at, *((self.every,) if self.every else ())):
             parse_time(text)
+
+    @property
+    def has_milestones(self) -> bool:
+        """It has."""
+        return True
 
     def curve(self, steps: float, start: float, last: bool, span: Span) -> Curve:
         """Return the factor by the steps since the begin."""
@@ -158,6 +169,11 @@ class Restarts(Phase):
         parse_time(self.every)
         if not 1 <= self.growth < math.inf:
             raise ScheduleError(f"schedule: growth={self.growth}; it is 1 or more")
+
+    @property
+    def has_milestones(self) -> bool:
+        """It has: where its waves begin."""
+        return True
 
     def curve(self, steps: float, start: float, last: bool, span: Span) -> Curve:
         """Return the factor by the steps since the begin."""

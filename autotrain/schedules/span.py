@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 
 from autotrain.errors import ScheduleError
-from autotrain.schedules.time import Unit, parse_time, to_steps
+from autotrain.schedules.time import Unit, exact, exact_steps, nearest, parse_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,26 +33,32 @@ class Span:
             raise ScheduleError(
                 f"schedule: total={self.total}, steps_per_epoch={self.steps_per_epoch}; both must be at least 1"
             )
-        if not 0 < self.stretch < math.inf:
-            raise ScheduleError(f"schedule: stretch={self.stretch}; it is a factor greater than 0, such as 0.5")
+        object.__setattr__(self, "stretch", checked_stretch(self.stretch))
 
     def steps(self, text: str) -> int:
-        """Return a length such as ``5ep`` in steps, at least 1.
+        """Return a length such as ``5ep`` in steps, rounded to the nearest, at least 1.
+
+        Raises:
+            ScheduleError: it is no duration, or its unit says nothing about this training.
+        """
+        return max(1, nearest(self.length(text)))
+
+    def length(self, text: str) -> Fraction:
+        """Return a length such as ``5ep`` in steps, without rounding, so that lengths add up.
 
         Raises:
             ScheduleError: it is no duration, or its unit says nothing about this training.
         """
         time = parse_time(text)
         if time.unit is Unit.FRACTION:
-            return to_steps(time, steps_per_epoch=self.steps_per_epoch, batch_size=1, total_steps=self.total)
+            return exact(time.value) * self.total
         if time.unit is Unit.SECOND:
             if self.seconds is None:
                 raise ScheduleError(
                     f"schedule: '{text}' is wall-clock time, but the training's duration is not. Give epochs, steps "
                     "or a share: 5ep, 1000step, 0.05dur"
                 )
-            share = Fraction(time.value) * Fraction(self.stretch) / Fraction(self.seconds)
-            return max(1, round(share * self.total))
+            return exact(time.value) * exact(self.stretch) / exact(self.seconds) * self.total
         if self.seconds is not None:
             raise ScheduleError(
                 f"schedule: '{text}' counts {_PLURALS[time.unit]}, but the training's duration is wall-clock time. "
@@ -59,8 +66,20 @@ class Span:
             )
         if time.unit is Unit.SAMPLE and self.batch_size is None:
             raise ScheduleError(f"schedule: '{text}' counts samples, but the batch size is not known here")
-        steps = to_steps(time, steps_per_epoch=self.steps_per_epoch, batch_size=self.batch_size or 1)
-        return max(1, math.floor(Fraction(steps) * Fraction(repr(self.stretch)) + Fraction(1, 2)))
+        return exact_steps(
+            time, steps_per_epoch=self.steps_per_epoch, batch_size=self.batch_size or 1, stretch=self.stretch
+        )
+
+
+def checked_stretch(stretch: object) -> float:
+    """Return a stretch as a plain number, whatever kind of real number it was given as.
+
+    Raises:
+        ScheduleError: it is no number greater than 0, or infinite.
+    """
+    if not isinstance(stretch, Real) or not 0 < float(stretch) < math.inf:
+        raise ScheduleError(f"schedule: stretch={stretch!r}; it is a factor greater than 0, such as 0.5")
+    return float(stretch)
 
 
 _PLURALS = {Unit.EPOCH: "epochs", Unit.STEP: "steps", Unit.SAMPLE: "samples"}

@@ -63,7 +63,8 @@ def parse_schedule(text: str) -> Schedule:
     """Return the schedule that a text describes; case and spaces do not matter.
 
     A name alone or with ``warmup=`` or ``final=`` is a whole schedule, warmed up over 5% unless it says otherwise.
-    Names joined by ``>`` are phases, one after the other, the first value in their brackets a length.
+    Names joined by ``>`` are phases, one after the other, the first value in their brackets a length; so is a single
+    name with a length, ``start=`` or ``end=``, which is not warmed up.
 
     Raises:
         ScheduleError: a name, an option or a value is not understood; the message says which, and shows examples.
@@ -79,6 +80,10 @@ def parse_schedule(text: str) -> Schedule:
         if whole is not None and (name not in _PHASES or all(option in whole.options for option in options)):
             made: Schedule = _made(whole, name, options, text)
             return made
+        if whole is not None and (wholly := [entry for entry in ("warmup", "final") if entry in options]):
+            raise ScheduleError(
+                _wrong(text, f"{wholly[0]}= goes with a whole schedule, a length, start= and end= with a phase")
+            )
     resolutions = [options.pop("resolution") for _, options in parts if "resolution" in options]
     phases = tuple(_phase(name, options, text) for name, options in parts)
     return Chain(parts=phases, resolution=_resolution(resolutions))

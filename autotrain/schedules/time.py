@@ -98,11 +98,12 @@ def to_steps(
     batch_size: int,
     total_steps: int | None = None,
     steps_per_s: float | None = None,
+    stretch: float = 1.0,
 ) -> int:
-    """Return the duration in optimizer steps, at least 1.
+    """Return the duration in optimizer steps, at least 1; epochs, steps and samples are multiplied by ``stretch``.
 
-    Epochs and shares of the training are rounded to the nearest step, samples up (the last batch holds the last of
-    them) and wall-clock time down (the training ends before the bell).
+    Epochs, steps and shares of the training are rounded to the nearest step, samples up (the last batch holds the last
+    of them) and wall-clock time down (the training ends before the bell).
 
     Raises:
         ScheduleError: the unit needs ``total_steps`` or ``steps_per_s``, which is not given; a count is not positive.
@@ -113,35 +114,41 @@ def to_steps(
         if count < 1:
             raise ScheduleError(f"duration '{time}': {name}={count}; at least 1 is needed")
     match time.unit:
-        case Unit.STEP:
-            steps = int(time.value)
+        case Unit.STEP | Unit.EPOCH:
+            steps = nearest(exact_steps(time, steps_per_epoch=steps_per_epoch, batch_size=batch_size, stretch=stretch))
         case Unit.SAMPLE:
-            steps = -(-int(time.value) // batch_size)
-        case Unit.EPOCH:
-            steps = _nearest(time.value, steps_per_epoch)
+            steps = math.ceil(
+                exact_steps(time, steps_per_epoch=steps_per_epoch, batch_size=batch_size, stretch=stretch)
+            )
         case Unit.FRACTION:
             if total_steps is None:
                 raise ScheduleError(
                     f"duration '{time}': a share of the training needs total_steps, the training's length. "
                     "Give epochs, steps, samples or time, such as 5ep or 30min"
                 )
-            steps = _nearest(time.value, total_steps)
+            steps = nearest(exact(time.value) * total_steps)
         case Unit.SECOND:
             if steps_per_s is None or not (0 < steps_per_s < math.inf):
                 raise ScheduleError(
                     f"duration '{time}': wall-clock time needs a measured rate, but steps_per_s={steps_per_s}. "
                     "Measure first, or give epochs, steps or samples, such as 5ep"
                 )
-            steps = math.floor(_exact(time.value) * _exact(steps_per_s))
+            steps = math.floor(exact(time.value) * exact(steps_per_s))
     return max(1, steps)
 
 
-def _nearest(value: float, multiple: int) -> int:
-    """Return ``value * multiple`` rounded half up."""
-    return math.floor(_exact(value) * multiple + Fraction(1, 2))
+def exact_steps(time: Time, *, steps_per_epoch: int, batch_size: int, stretch: float = 1.0) -> Fraction:
+    """Return a duration in epochs, steps or samples in optimizer steps, without rounding, so that parts add up."""
+    units = {Unit.EPOCH: Fraction(steps_per_epoch), Unit.STEP: Fraction(1), Unit.SAMPLE: Fraction(1, batch_size)}
+    return exact(time.value) * units[time.unit] * exact(stretch)
 
 
-def _exact(value: float) -> Fraction:
+def nearest(steps: Fraction) -> int:
+    """Return the nearest whole step, the later one of two that are as near."""
+    return math.floor(steps + Fraction(1, 2))
+
+
+def exact(value: float) -> Fraction:
     """Return the decimal that people wrote, so that 0.29 times 50 is 14.5 and not a little less."""
     return Fraction(repr(float(value)))
 

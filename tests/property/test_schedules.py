@@ -1,7 +1,8 @@
 """What schedules promise for every length, and that they agree with torch where shapes are the same."""
 
+import functools
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -108,6 +109,23 @@ def test_warm_up_and_cosine_are_torchs_in_sequence(warmup, rest, final):
     assert [schedule.factor(step, total, 7) for step in range(total)] == pytest.approx(
         torch_factors(total, make), abs=1e-9
     )
+
+
+@given(st.integers(2, 30), st.integers(1, 20), st.integers(1, 80), st.floats(0.1, 0.9))
+@settings(max_examples=20, deadline=None)
+def test_steps_and_restarts_after_a_warm_up_are_torchs_in_sequence(warmup, period, rest, gamma):
+    schedulers = torch.optim.lr_scheduler
+
+    def make(optimizer, follows):
+        rise = schedulers.LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
+        return [schedulers.SequentialLR(optimizer, [rise, follows(optimizer)], milestones=[warmup])]
+
+    for text, follows in (
+        (f"step({period}step, gamma={gamma})", lambda opt: schedulers.StepLR(opt, period, gamma)),
+        (f"restarts({period}step)", lambda opt: schedulers.CosineAnnealingWarmRestarts(opt, T_0=period)),
+    ):
+        theirs = torch_factors(warmup + rest, functools.partial(make, follows=follows))
+        assert ours(f"linear({warmup}step) > {text}", warmup + rest) == pytest.approx(theirs, abs=1e-9)
 
 
 @st.composite
@@ -220,6 +238,18 @@ def test_chains_have_no_jumps_and_end_where_they_say(parts, last, final):
     assert max(abs(after - before) for before, after in pairwise(found)) < 0.015
     if last != "constant":
         assert found[-1] == pytest.approx(round(final, 4), abs=1e-12)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=6), st.integers(1, 2000), st.sampled_from(("step", "epoch")))
+@settings(max_examples=100, deadline=None)
+def test_shares_that_make_a_whole_fill_any_training(shares, total, resolution):
+    cuts = sorted({min(99, place) for place in accumulate(shares)})
+    parts = [f"linear({(after - before) / 100}dur, end=1)" for before, after in pairwise([0, *cuts])]
+    text = " > ".join([*parts, f"linear({(100 - cuts[-1]) / 100}dur, resolution={resolution})"])
+    factor = parse_schedule(text).over(Span(total=total, steps_per_epoch=7))
+    assert factor(0) == 1.0
+    assert factor(total) == 0.0
+    assert all(factor(step) > 0.0 for step in range(total))
 
 
 @given(st.integers(10, 40).map(lambda count: 20 * count), st.sampled_from((0.25, 0.5, 2.0, 3.0)))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, DistributedSampler, Subset
 from torchvision.datasets import FakeData
 
 from autotrain.errors import DataError, TaskError
@@ -232,3 +232,14 @@ def test_the_fingerprint_tells_what_speed_depends_on(make: Make, tiny_model: Cal
         make(loss=nn.MultiMarginLoss()),
     ]
     assert len({usual, *(entry.fingerprint for entry in others)}) == 6
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_sampler_that_divides_the_data_itself_is_refused(make: Make, parts: int) -> None:
+    """Of its part each process would get a part."""
+    sampler = DistributedSampler(range(12), num_replicas=parts, rank=0)  # type: ignore[arg-type]
+    if parts == 1:
+        assert make(sampler=sampler, batch_size=4).stream().steps_per_epoch == 3
+        return
+    with pytest.raises(TaskError, match="DistributedSampler picks one of 2 parts .* leave sampler= out"):
+        make(sampler=sampler)

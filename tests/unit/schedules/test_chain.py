@@ -1,9 +1,13 @@
 """Chained schedules: where phases begin and end, what they are there, and how milestones stretch."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
 from autotrain.errors import ScheduleError
-from autotrain.schedules.schedule import Schedule
+from autotrain.schedules.phases import Line, Steps
+from autotrain.schedules.schedule import Chain, Schedule
 from autotrain.schedules.span import Span
 from autotrain.schedules.text import parse_schedule
 
@@ -18,7 +22,7 @@ def test_a_line_that_comes_first_warms_up():
 
 
 def test_a_line_that_is_alone_or_last_goes_down():
-    assert factors("linear(length=4step)", 6) == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0]
+    assert factors("linear(length=4step)", 4) == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert factors("constant(2step) > linear", 6) == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 
@@ -49,7 +53,9 @@ def test_steps_fall_at_their_milestones():
     found = factors("step(2ep)", 50)
     assert [found[step] for step in (0, 19, 20, 39, 40)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     found = factors("linear(1ep) > step(at=1ep+3ep, gamma=0.5)", 60)
-    assert [found[step] for step in (9, 18, 19, 38, 39, 60)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert [found[step] for step in (9, 19, 20, 39, 40, 60)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    found = factors("linear(2ep) > step(3ep, gamma=0.5, resolution=epoch)", 80)
+    assert found[::10] == [0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
 
 
 def test_waves_restart_and_grow():
@@ -57,6 +63,8 @@ def test_waves_restart_and_grow():
     assert [step for step in range(70) if found[step] == 1.0] == [0, 10, 30]
     assert found[20] == pytest.approx(0.5)
     assert found[70] == 0.0
+    found = factors("linear(1ep) > restarts(1ep, growth=2)", 80)
+    assert [step for step in range(80) if found[step] == 1.0] == [9, 10, 20, 40]
 
 
 def test_one_cycle_rises_and_falls():
@@ -99,6 +107,65 @@ def test_by_wall_clock_milestones_are_times_and_shares():
         factors("linear(5min) > cosine", 10)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear(resolution=epoch)", "the training's duration is wall-clock time. Leave resolution out, or give"),
+        ("linear(5min) > cosine(20min)", r"a chain of 5min \+ 20min is 1500 s, but the training has 3600,"),
+        ("linear(5min) > cosine(60min)", r"a chain of 5min \+ 60min is 3900 s, but the training has 3600\."),
+    ],
+)
+def test_what_does_not_fit_the_clock_is_refused(text, message):
+    with pytest.raises(ScheduleError, match=message):
+        parse_schedule(text).over(Span(total=1_000_000, steps_per_epoch=1_000_000, seconds=3600.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("constant(0.5dur) > cosine(0.5dur)", {"total": 625}),
+        ("linear(0.2dur) > constant(0.3dur) > cosine(0.5dur)", {"total": 33}),
+        ("linear(0.01dur) > constant(0.01dur) > cosine(0.98dur)", {"total": 10}),
+        ("constant(0.5dur) > cosine(0.5dur, resolution=epoch)", {"total": 625, "steps_per_epoch": 5}),
+        ("linear(0.5dur) > cosine(500sample)", {"total": 63, "batch_size": 16}),
+        ("linear(505sample) > cosine(505sample)", {"total": 64, "batch_size": 16}),
+        ("linear(10min) > cosine(20min)", {"total": 1000, "seconds": 1800.0}),
+        ("linear(10min) > cosine(20min)", {"total": 1000, "seconds": 1800 * 0.3, "stretch": 0.3}),
+    ],
+)
+def test_parts_that_make_a_whole_fill_the_training(text, options):
+    found = factors(text, **options)
+    assert found[-1] == 0.0
+    assert found[-2] > 0.0
+
+
+def test_joints_are_rounded_and_not_lengths():
+    found = factors("constant(0.25dur) > constant(0.25dur) > cosine(0.5dur)", 625)
+    assert found.count(1.0) == 314  # up to step 312.5 and the cosine's first
+    assert found == factors("constant(313step) > cosine(312step)", 625)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear(5ep) > cosine(20ep)", r"a chain of 5ep \+ 20ep is 250 steps, but the training has 900,"),
+        ("cosine(899step)", "Leave out the last length, or say what follows"),
+        ("restarts(10ep, length=20ep)", "a chain of 20ep is 200 steps"),
+        ("linear(5ep)", r"To warm up, let another phase follow: linear\(5ep\) > constant"),
+        ("linear(5ep) > cosine(20ep, resolution=epoch)", r"5ep \+ 20ep is 25 epochs, but the training has 90,"),
+    ],
+)
+def test_a_chain_that_leaves_the_rest_at_zero_is_refused(text, message):
+    with pytest.raises(ScheduleError, match=message):
+        factors(text, 900)
+
+
+def test_a_chain_that_leaves_the_rest_above_zero_or_says_so_is_not():
+    assert factors("linear(2step) > cosine(2step, end=0.1)", 6)[4:] == [0.1] * 3
+    assert factors("linear(2step) > cosine(2step, end=0) > constant", 6)[4:] == [0.0] * 3
+    assert factors("linear(2step) > step(1step, length=2step)", 6)[4:] == pytest.approx([0.01] * 3)
+
+
 @pytest.mark.parametrize("text", ["linear(3ep) > cosine", "constant(20step) > constant(20step) > linear"])
 def test_a_chain_longer_than_the_training_is_refused(text):
     with pytest.raises(ScheduleError, match=r"is (30|40) steps, but the training has 25"):
@@ -113,7 +180,21 @@ def test_a_schedule_of_ones_own_gives_phases():
     assert [Mine().factor(step, 4, 2) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("stretch", [0.0, -1.0, float("inf")])
+@pytest.mark.parametrize("stretch", [0.0, -1.0, float("inf"), float("nan"), "0.5", None])
 def test_a_stretch_is_a_positive_factor(stretch):
     with pytest.raises(ScheduleError, match="stretch="):
         Span(total=10, steps_per_epoch=5, stretch=stretch)
+
+
+@pytest.mark.parametrize("stretch", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+def test_a_stretch_is_any_real_number(stretch):
+    span = Span(total=100, steps_per_epoch=10, stretch=stretch)
+    assert span == Span(total=100, steps_per_epoch=10, stretch=0.5)
+    assert type(span.stretch) is float
+    assert parse_schedule("linear(4ep) > cosine").over(span)(19) == 1.0
+
+
+def test_lists_are_as_good_as_tuples():
+    chain = Chain(parts=[Line(length="1ep"), Steps(at=["1ep", "3ep"])])
+    assert chain == parse_schedule("linear(1ep) > step(at=1ep+3ep)")
+    assert chain.factor(20, 60, 10) == pytest.approx(0.1)

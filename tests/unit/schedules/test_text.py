@@ -38,6 +38,13 @@ def test_a_text_is_a_schedule(text, schedule):
     assert parse_schedule(text) == schedule
 
 
+def test_only_whole_schedules_warm_up_by_themselves():
+    assert parse_schedule("cosine(final=0.1)").factor(0, 100, 10) == pytest.approx(0.2)
+    assert parse_schedule("cosine(end=0.1)").factor(0, 100, 10) == 1.0
+    whole, chain = parse_schedule("cosine(warmup=1ep, final=0.1)"), parse_schedule("linear(1ep) > cosine(end=0.1)")
+    assert [whole.factor(step, 100, 10) for step in range(101)] == [chain.factor(step, 100, 10) for step in range(101)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -48,6 +55,8 @@ def test_a_text_is_a_schedule(text, schedule):
         ("linear(5ep cosine", r"'linear\(5ep cosine' is no name with options in brackets"),
         ("linear(5) > cosine", "unit is missing"),
         ("cosine(wramup=5ep)", r"unknown option 'wramup'\. Did you mean"),
+        ("cosine(warmup=5ep, end=0.1)", "warmup= goes with a whole schedule, a length, start= and end= with a phase"),
+        ("linear(20ep, final=0.1)", "final= goes with a whole schedule"),
         ("onecycle(0.4dur)", "'onecycle' takes no value without a name"),
         ("linear(5ep) > onecycle", "'onecycle' is a whole schedule and goes with no '>'"),
         ("linear(5ep, 6ep) > cosine", "'6ep' is given twice"),

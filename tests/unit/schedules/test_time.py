@@ -89,6 +89,13 @@ def test_steps_of_every_unit(text, steps):
     assert found == steps
 
 
+@pytest.mark.parametrize(
+    ("text", "stretch", "steps"), [("5ep", 0.5, 3), ("5step", 0.5, 3), ("1ep", 0.01, 1), ("65sample", 2.0, 5)]
+)
+def test_a_stretch_is_multiplied_before_rounding(text, stretch, steps):
+    assert to_steps(parse_time(text), steps_per_epoch=1, batch_size=32, stretch=stretch) == steps
+
+
 @pytest.mark.parametrize(("text", "needed"), [("0.1dur", "total_steps"), ("30min", "steps_per_s=None")])
 def test_missing_context_is_named(text, needed):
     with pytest.raises(ScheduleError, match=needed) as caught:
