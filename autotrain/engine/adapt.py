@@ -42,7 +42,10 @@ class _Stint:
     """When it began, by the clock."""
 
     since: float | None = None
-    """When its lead was over."""
+    """When its lead was over; None while that lasts."""
+
+    seconds: float = 0.0
+    """Of its steps that count, in epochs before this one."""
 
     steps: int = 0
     images: int = 0
@@ -55,7 +58,7 @@ class Adapter:
 
     Every step of it is a step of the training, with the images that it would have had in any case. The present
     settings are tried first and last, so that a machine that recovers meanwhile is not taken for a gain. A stint that
-    the end of an epoch interrupts begins again: loaders fill their stock meanwhile.
+    the end of an epoch interrupts goes on when the stock that loaders have filled meanwhile is used up.
 
     Args:
         rig: what trains.
@@ -82,13 +85,22 @@ class Adapter:
 
     def begin(self) -> None:
         """Begin, at the end of an epoch, to try others if that was asked for."""
-        if self._stint is not None:
-            self._stint = self._fresh(self._stint.settings)
-        elif self._asked:
+        if self._stint is None and self._asked:
             self._asked, self._seen, self._present = False, [], self._rig.settings
             self._waiting = [*self._neighbours(), self._present]
             if len(self._waiting) > 1:
                 self._stint = self._fresh(self._present)
+
+    def hold(self) -> None:
+        """Leave out the end of an epoch, which begins now."""
+        stint = self._stint
+        if stint is None:
+            return
+        if stint.since is not None:
+            stint.seconds += self._now() - stint.since
+            stint.since = None
+        per_epoch = self._rig.workload.stream().steps_per_epoch
+        stint.lead_steps = max(stint.lead_steps, min(self._rig.input.stock, per_epoch // 2))
 
     def stepped(self, step: int, images: int) -> Adapted | None:
         """Take a step into account, which was the one before ``step``; return what was decided after the last."""
@@ -102,9 +114,9 @@ class Adapter:
             return None
         stint.steps += 1
         stint.images += images
-        if stint.steps < LEAST_STEPS or self._clock() - stint.since < STINT_S:
+        if stint.steps < LEAST_STEPS or stint.seconds + self._clock() - stint.since < STINT_S:
             return None
-        stint.rate = stint.images / (self._now() - stint.since)
+        stint.rate = stint.images / (stint.seconds + self._now() - stint.since)
         self._seen.append(stint)
         while self._waiting:
             if self._try(self._waiting.pop(0), step):

@@ -9,11 +9,14 @@ import pickle
 import re
 import threading
 import zipfile
+from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from autotrain.cache.lock import alone
@@ -29,6 +32,9 @@ FORMAT = "autotrain checkpoint"
 _NAME = re.compile(r"step-(?P<step>\d{9})-(?P<digest>[0-9a-f]{16})\.pt")
 _BEST = re.compile(r"best-(?P<step>\d{9})-(?P<digest>[0-9a-f]{16})\.pt")
 _TEMPORARY = ".writing-"
+_READABLE = (bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+"""Types beside tensors and containers that ``torch.load`` reads with ``weights_only``."""
+
 LOCK = ".lock"
 
 
@@ -107,7 +113,7 @@ class CheckpointFolder:
         self.wait()
         try:
             copied = _copied({"format": FORMAT, "schema": SCHEMA, "step": step, **contents})
-        except (MemoryError, RuntimeError) as problem:
+        except (MemoryError, RuntimeError, TypeError) as problem:
             self._problem = CheckpointError(f"{self.path}: the checkpoint cannot be copied: {first_line(problem)}")
             return
         self._writer = threading.Thread(
@@ -282,12 +288,33 @@ def _sync(folder: Path) -> None:
             os.close(number)
 
 
-def _copied(value: Any) -> Any:
-    """Return a copy in host memory that training does not change any more."""
+def _copied(value: Any, *where: object) -> Any:
+    """Return a copy in host memory that training does not change any more.
+
+    Raises:
+        TypeError: it holds something that could not be read again, since reading runs no code.
+    """
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(entry) for entry in value)
-    return value
+        copied: Any = OrderedDict() if isinstance(value, OrderedDict) else {}
+        copied.update((_plain(key, where), _copied(entry, *where, key)) for key, entry in value.items())
+        if hasattr(value, "_metadata"):  # by which modules tell old states from new ones
+            copied._metadata = _copied(value._metadata, *where, "_metadata")
+        return copied
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        entries = [_copied(entry, *where, place) for place, entry in enumerate(value)]
+        return entries if isinstance(value, list) else tuple(entries)
+    return _plain(value, where)
+
+
+def _plain(value: Any, where: Sequence[object]) -> Any:
+    """Return a value that can be read again; numbers of numpy's as Python's."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in _READABLE:
+        return value
+    if isinstance(value, bool | int | float | str):  # of a class of its own, such as an enumeration
+        return next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
+    place = ".".join(map(str, where))
+    raise TypeError(f"{place} is a {type(value).__name__}; checkpoints hold numbers, text and tensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator
 
+import numpy as np
 import torch
 
 from autotrain.augment.extras import Extras
@@ -13,7 +14,7 @@ from autotrain.data.caching import always_same, budget_bytes
 from autotrain.data.feed import PROCESSES, THREADS
 from autotrain.data.loader import Loader, LoaderOptions
 from autotrain.data.reader import Reader
-from autotrain.data.stream import InOrder
+from autotrain.data.stream import InOrder, Ticket
 from autotrain.data.threads import thread_problem
 from autotrain.engine.rig import Rig
 from autotrain.engine.staffing import Staffing, staffing
@@ -44,7 +45,9 @@ class HeldOut:
             even=rig.sharded,  # a pass of the model needs all ranks
         )
         self._reader = Reader(workload.validation, dataclasses.replace(workload.recipe("none"), extras=Extras()))
-        self._staffing: Staffing = staffing(rig, machine or machine_facts())
+        self._in_process = not rig.settings.workers
+        threads = thread_problem(self._reader) is None
+        self._staffing: Staffing = staffing(rig, machine or machine_facts(), threads=threads)
         self._room = 0
         if workload.task.collate is None and always_same(workload.validation):
             self._room = min(LIMIT_BYTES, int(LIMIT_SHARE * budget_bytes("ram", None)))
@@ -59,6 +62,13 @@ class HeldOut:
     def kept(self) -> bool:
         """Whether evaluations need no loader any more."""
         return self._kept is not None
+
+    def first(self, count: int) -> HostBatch:
+        """Return a batch of the first images, read by this process; on several ranks the same."""
+        places = np.arange(min(count, self._order.length), dtype=np.int64)
+        batch = self._reader[Ticket(step=0, epoch=0, positions=places, indices=places)]
+        assert isinstance(batch, HostBatch)  # failures come from workers
+        return batch
 
     def batches(self) -> Generator[HostBatch, None, None]:
         """Yield the batches in order."""
@@ -90,9 +100,14 @@ class HeldOut:
         return self._staffing.failed()
 
     def _options(self) -> LoaderOptions:
-        """Return how they are loaded: as the training set is, but by this process's Pillow, for every file."""
+        """Return how they are loaded: as the training set is, but by this process's Pillow, for every file.
+
+        Workers beside a training that has none are threads.
+        """
         training = self._rig.input.options
-        kind = PROCESSES if training.kind == THREADS and thread_problem(self._reader) else training.kind
+        kind = THREADS if self._in_process else training.kind
+        if kind == THREADS and thread_problem(self._reader):
+            kind = PROCESSES
         workers, prefetch = self._staffing.workers, Settings().prefetch
         return dataclasses.replace(training, workers=workers, prefetch=prefetch, pillow=None, kind=kind)
 

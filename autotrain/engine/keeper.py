@@ -130,6 +130,17 @@ class Keeper:
         self._last_s, self._last_step = elapsed_s, step
         self.best = self._kept_best = best
 
+    @property
+    def by_time(self) -> bool:
+        """Whether it writes by the clock."""
+        return self._every_s is not None
+
+    def refuse(self, reason: str, *, elapsed_s: float) -> bool:
+        """Note why a checkpoint is not written, the one before being settled; return whether that is news."""
+        news = self.unsaved is None
+        self._last_s, self.best, self.unsaved = elapsed_s, self._kept_best, reason
+        return news
+
     def due(self, step: int, elapsed_s: float) -> bool:
         """Tell whether a checkpoint is to be written after this step."""
         if self._every_s is not None:

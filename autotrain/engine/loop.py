@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotrain.data.batch import HostBatch
 from autotrain.engine.adapt import Adapter
+from autotrain.engine.average import Average
 from autotrain.engine.course import Course
 from autotrain.engine.evaluate import Score, evaluate
 from autotrain.engine.events import (
@@ -35,7 +35,7 @@ from autotrain.engine.keeper import Found, Keeper
 from autotrain.engine.pulse import Pulse
 from autotrain.engine.rig import Rig
 from autotrain.engine.signals import Signals
-from autotrain.engine.state import bring_back, bring_back_average, bring_back_random, live_state
+from autotrain.engine.state import bring_back, bring_back_average, bring_back_random, first_not_finite, live_state
 from autotrain.engine.tally import Tally
 from autotrain.engine.watch import Watch
 from autotrain.errors import CandidateError, TaskError, first_line
@@ -171,21 +171,31 @@ class _Run:
         self.whole = True
         """Whether no step is under way: what is live then can be gone on from."""
 
+        self.unclosed = False
+        """Whether a signal came before the last epoch was evaluated."""
+
+        self.announced = False
+        """Whether several ranks have been told that a checkpoint is due after the step that is under way."""
+
         self.watch = Watch(expected, gpu=gpu_of(rig.device), beside=rig.workload.team.neighbours)
         fills = rig.settings.cache != Settings().cache  # the first epoch, which fills it, is slower
-        self.watched_from = course.steps_per_epoch if fills else 0
+        self.unwatched = course.steps_per_epoch if fills else 1 + rig.settings.workers * rig.settings.prefetch
+        """Steps at the begin of a process that say nothing of its pace."""
+
+        self.watched_from = self.unwatched
+        self.mark = perf_counter()
+        """When the last step was over, or the end of an epoch."""
         machine = machine_facts()
         if training.adapt and not self.team.alone:
             log.warning("adapt: not with several processes, whose steps wait for each other")
         self.adapter = Adapter(rig, machine) if training.adapt and self.team.alone else None
         self.held_out = None if rig.workload.validation is None else HeldOut(rig, machine)
         self.metrics, self.halve = training.metrics, training.halve
-        self.ema: AveragedModel | None = None
+        self.ema: Average | None = None
         if training.ema is not None:
             if rig.sharded:
                 raise TaskError("ema: not with sharding = full; train without it, or with whole copies of the model")
-            average = get_ema_multi_avg_fn(training.ema)
-            self.ema = AveragedModel(rig.step.model, multi_avg_fn=average, use_buffers=True)
+            self.ema = Average(rig.step.model, training.ema)
         self.epoch = self._tally()
         self.resumed: Resumed | None = None
         if keeper is not None:
@@ -200,8 +210,11 @@ class _Run:
         if self.ema is not None:
             bring_back_average(self.ema, contents["ema"], where=str(found.path))
         self.step, self.earlier_s = contents["step"], contents["elapsed_s"]
-        self.rig.step.parts = contents["parts"]
-        self.course.go_on(contents["trained_s"], contents["progress"])
+        self.lr = contents.get("lr", self.lr)
+        planned = contents.get("settings", {}).get("micro_batches", 1)
+        if contents["parts"] > planned:  # memory ran out then; else what the plan says holds
+            self.rig.step.parts = max(self.rig.step.parts, contents["parts"])
+        self.course.go_on(contents["trained_s"], contents["progress"], contents.get("pause_s"))
         self.history = [EpochRecord(**record) for record in contents["history"]]
         sums = dict(contents["epoch"])
         mean, losses = sums.pop("loss"), contents.get("losses", [])
@@ -210,7 +223,9 @@ class _Run:
         self.epoch = Tally(mean.to(self.rig.device), perf_counter() - sums.pop("seconds"), **sums)
         if self.keeper is not None:
             self.keeper.begin(self.step, self.earlier_s, contents["best"])
+        self.watched_from = self.step + self.unwatched
         self.resumed = Resumed(step=self.step, path=found.path)
+        contents.clear()  # as large as the training itself, and of no more use
 
     def run(self) -> Trained:
         """Train to the end."""
@@ -233,25 +248,17 @@ class _Run:
             self.pulse.start(self.live_s, due=self._due(self.step + 1))
             self.agreed_s = self.team.first(self.live_s)
         try:
-            while not self.course.ended(self.step, self.elapsed_s) and not self._told():
-                self._epoch()
+            interrupted = not self._epochs()
         except KeyboardInterrupt:
             interrupted = True
-        except (RuntimeError, CandidateError) as problem:
-            if not self.team.alone and loss_of_ranks(problem):
-                raise CandidateError(
-                    f"step {self.step}: other processes are gone or do not answer ({first_line(problem)}). Start all "
-                    "again; with checkpoints and resume='auto' they go on from the last one"
-                ) from problem
-            if self.signals.number is None or not self.team.alone:
-                raise
-            interrupted = True  # the signal went to the workers too, and killed them
-            self.signal = self.signals.number
-            if self.whole:
-                self._keep_end()
+            self.signal = self.signals.number or 0
+            if self.signals.number is None and self.team.alone:  # nobody is in a hurry: a callback wants it to end
+                self._keep_rest()
+        except Exception as problem:
+            self._failed(problem)
+            interrupted = True
         else:
             self.pulse.rest()
-            interrupted = not self.course.ended(self.step, self.elapsed_s)
             self._keep_end()
         self._settle()
         self.rig.collect()
@@ -266,6 +273,35 @@ class _Run:
             unsaved=None if self.keeper is None else self.keeper.unsaved,
         )
 
+    def _epochs(self) -> bool:
+        """Train to the end, or until a signal; return whether it is the end."""
+        ended = self.course.ended(self.step, self.elapsed_s)
+        if self.epoch.steps and (ended or self.step % self.course.steps_per_epoch == 0):
+            self._close_epoch()  # an earlier run was ended before it could
+        self.mark = perf_counter()
+        while not ended and not self._told():
+            ended = self._epoch()
+        return ended and not self.unclosed
+
+    def _failed(self, problem: Exception) -> None:
+        """Keep what can be kept of a training that something has ended; raise that, unless a signal is behind it.
+
+        Raises:
+            CandidateError: other ranks are gone.
+        """
+        if not self.team.alone:
+            if not isinstance(problem, RuntimeError | CandidateError) or not loss_of_ranks(problem):
+                raise problem
+            raise CandidateError(
+                f"step {self.step}: other processes are gone or do not answer ({first_line(problem)}). Start all "
+                "again; with checkpoints and resume='auto' they go on from the last one"
+            ) from problem
+        if not isinstance(problem, TaskError):  # which is about what is trained: nobody wants to go on with that
+            self._keep_rest()
+        if self.signals.number is None or not isinstance(problem, RuntimeError | CandidateError):
+            raise problem
+        self.signal = self.signals.number  # it went to the workers too, and killed them
+
     @property
     def elapsed_s(self) -> float:
         """Seconds of training so far, the same on all ranks."""
@@ -276,8 +312,8 @@ class _Run:
         """Seconds of training so far, by this process's clock."""
         return self.earlier_s + perf_counter() - self.started
 
-    def _epoch(self) -> None:
-        """Train to the end of the epoch, or until a signal."""
+    def _epoch(self) -> bool:
+        """Train to the end of the epoch, or until a signal; return whether the training has ended."""
         recent = self._tally()
         per_epoch = self.course.steps_per_epoch
         while not self._told():
@@ -290,9 +326,11 @@ class _Run:
                 recent = self._tally()
             if self.step % per_epoch == 0 or ended:
                 self._close_epoch()
-                return
+                self.mark = perf_counter()
+                return ended or self.course.ended(self.step, self.elapsed_s)
             if due:
                 self._keep(best=False)
+        return False
 
     def _told(self) -> bool:
         """Tell whether a signal ends the training; several ranks agree on that after a step."""
@@ -320,7 +358,9 @@ class _Run:
             self.ema.update_parameters(rig.step.model)
         self.step += 1
         self.whole = True
-        due = self._beat(perf_counter() - started)
+        now = perf_counter()
+        due = self._beat(now - self.mark)  # so what is told in between counts, and with it the wait for the device
+        self.mark = now
         if self.adapter is not None:
             adapted = self.adapter.stepped(self.step, batch.count)
             if adapted is not None:
@@ -332,12 +372,10 @@ class _Run:
         if self.team.alone:
             self.course.stepped(step_s)
             return self._due(self.step)
-        beat = self.pulse.beat(
-            self.live_s,
-            step_s,
-            signal=self.signals.number or 0,
-            due_next=self._due(self.step + 1),
-        )
+        by_time = self.keeper is not None and self.keeper.by_time
+        due_next = self._due(self.step + 1) and not (by_time and self.announced)  # which is written only now
+        self.announced = due_next
+        beat = self.pulse.beat(self.live_s, step_s, signal=self.signals.number or 0, due_next=due_next)
         self.signal = beat.signal
         self.agreed_s = beat.elapsed_s
         if beat.step_s:
@@ -411,11 +449,15 @@ class _Run:
 
     def _close_epoch(self) -> None:
         epoch = self.epoch
-        self.watch.pause()
+        if self.adapter is not None:
+            self.adapter.hold()
         mean_loss = self._mean(epoch.loss) / epoch.steps
         started = perf_counter()
         seconds = started - epoch.started
         score = self._evaluate() if self.rig.workload.validation is not None else None
+        if score is None and self._told() and self.rig.workload.validation is not None:
+            self.unclosed = True
+            return
         record = EpochRecord(
             epoch=(self.step - 1) // self.course.steps_per_epoch + 1,
             step=self.step,
@@ -430,8 +472,8 @@ class _Run:
             metrics=score.metrics if score else {},
         )
         self.history.append(record)
-        self.observer(EpochDone(record=record))
         self.epoch = self._tally()
+        self.observer(EpochDone(record=record))
         if self.keeps:
             self._settle()  # what could not be written is not the best so far
             best = self.keeper is not None and self.keeper.is_best(record)
@@ -440,15 +482,28 @@ class _Run:
                 self._keep(best=bool(wanted[0]))
         if self.adapter is not None:
             self.adapter.begin()
-        self.course.paused(perf_counter() - started)
+        rows = self.team.gather(perf_counter() - started, self.live_s)
+        self.course.paused(max(pause_s for pause_s, _ in rows))
+        if self.agreed_s is not None:
+            self.agreed_s = rows[0][1]
 
-    def _evaluate(self) -> Score:
+    def _evaluate(self) -> Score | None:
         average = None if self.ema is None else self.ema.module
-        return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.metrics)
+        told = self._told if self.keeps else None  # else nobody would go on with the evaluation
+        return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.metrics, told=told)
 
     def _mean(self, loss: torch.Tensor) -> float:
         """Return the mean of a sum of losses over the ranks; each has weighed its own by its part of the batches."""
         return self.team.total(float(loss))[0] / self.team.world.world_size
+
+    def _keep_rest(self) -> None:
+        """Keep the training as it is, where no step is under way, and say nothing of what fails in that."""
+        if not self.whole or not self.step:
+            return
+        try:
+            self._keep_end()
+        except Exception as problem:
+            log.warning("step %d cannot be kept: %s", self.step, first_line(problem))
 
     def _keep(self, *, best: bool) -> None:
         self._settle()
@@ -458,6 +513,12 @@ class _Run:
         sums = {**self.epoch.as_dict(), "loss": torch.stack(losses).mean()}
         if self.keeper is None:
             return
+        lost = first_not_finite(self.rig.step.model, state["model"])
+        if lost is not None:
+            reason = f"step {self.step}: '{lost}' has weights that are no finite numbers, so no checkpoint is written"
+            if self.keeper.refuse(reason, elapsed_s=self.elapsed_s):
+                self.observer(CheckpointFailed(reason=reason))
+            return
         contents = {
             **state,
             "others": [random for random, _ in ranks[1:]],
@@ -466,7 +527,9 @@ class _Run:
             "epoch": sums,
             "parts": self.rig.step.parts,
             "ema": None if self.ema is None else self.ema.state_dict(),
+            "lr": self.lr,
             "trained_s": self.course.trained_s,
+            "pause_s": self.course.pause_s,
             "progress": self.course.progress(self.step, self.elapsed_s),
         }
         self.keeper.save(contents, step=self.step, elapsed_s=self.elapsed_s, best=best)

@@ -9,7 +9,9 @@ from typing import Any, Self
 
 
 class Signals:
-    """Within the block SIGINT, and SIGTERM where asked, are noted instead of acted on; a second one interrupts at once.
+    """Within the block SIGINT, and SIGTERM where asked, are noted instead of acted on; SIGINT after one interrupts.
+
+    A second SIGTERM changes nothing: launchers send it to a process and to its group, and wait either way.
 
     Python hands signals to the main thread alone; in another thread the block does nothing.
 
@@ -40,6 +42,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.number is not None:
+        if self.number is None:
+            self.number = number
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number

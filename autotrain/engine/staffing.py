@@ -14,6 +14,9 @@ from autotrain.world import world
 WORTH_S = 1.0
 """Seconds of an evaluation below which nothing is tried."""
 
+MOST_THREADS = 4
+"""Threads that are tried where training has no workers; what they keep ready lies in this process's memory."""
+
 
 class Staffing:
     """Tries some numbers of workers, one per evaluation, and stays with the fastest.
@@ -57,16 +60,19 @@ class Staffing:
         return True
 
 
-def staffing(rig: Rig, machine: Machine) -> Staffing:
+def staffing(rig: Rig, machine: Machine, *, threads: bool = False) -> Staffing:
     """Return what may be tried for a rig: as many workers as there are usable cores.
 
-    Nothing else than what training has where that has none, which may have a reason; nor where training goes by
-    wall-clock, whose end is planned with the time of the last evaluation.
+    Where training has no workers there may be a reason against processes: a dataset that holds on to a file, little
+    shared memory. So there a few threads are tried, and only where those may read the images (``threads``). Nothing is
+    tried where training goes by wall-clock, whose end is planned with the time of the last evaluation.
     """
     settings, workload = rig.settings, rig.workload
-    if not settings.workers or workload.span.seconds is not None:
+    if workload.span.seconds is not None:
         return Staffing(settings.workers)
     cores = world().cpu_budget(machine.cpu.usable)
+    if not settings.workers:
+        return Staffing(0, (min(cores, MOST_THREADS),) if threads else ())
     offered = cores in knob("workers").choices(workload, machine).allowed
     possible = offered and illegal(replace(settings, workers=cores), workload, machine) is None
     return Staffing(settings.workers, (cores,) if possible else ())

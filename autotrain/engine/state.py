@@ -15,6 +15,7 @@ from autotrain.engine.restore import seed_everything
 from autotrain.engine.rig import Rig
 from autotrain.engine.sharded import in_parts, whole
 from autotrain.errors import CheckpointError, first_line
+from autotrain.knobs.optimizer_kernel import FLAGS
 
 
 def live_state(rig: Rig) -> dict[str, Any]:
@@ -33,6 +34,15 @@ def live_state(rig: Rig) -> dict[str, Any]:
     }
 
 
+def first_not_finite(model: torch.nn.Module, state: dict[str, Any]) -> str | None:
+    """Return the name of the first parameter in a state that holds NaN or infinity, None where all are finite."""
+    names = [name for name, _ in model.named_parameters() if isinstance(state.get(name), torch.Tensor)]
+    if not names:
+        return None
+    finite = torch.stack([torch.isfinite(state[name]).all() for name in names]).tolist()
+    return next((name for name, fine in zip(names, finite, strict=True) if not fine), None)
+
+
 def bring_back(rig: Rig, contents: dict[str, Any], *, where: str) -> None:
     """Put a saved state into an active rig, whose tensors keep their places and strides.
 
@@ -49,8 +59,9 @@ def bring_back(rig: Rig, contents: dict[str, Any], *, where: str) -> None:
         step.model.load_state_dict(model)
         own = _lasting_buffers(step.model)
         for name, value in contents["buffers"].items():
-            own[name].copy_(value)
-        step.optimizer.load_state_dict(optimizer)
+            if name in own:  # else the model makes it at its first pass
+                own[name].copy_(value)
+        step.optimizer.load_state_dict(_with_kernels_of(step.optimizer, optimizer))
     except (RuntimeError, ValueError, LookupError) as problem:
         raise _misfit(where, problem) from problem
     if not rig.sharded:
@@ -82,6 +93,15 @@ def bring_back_random(rig: Rig, contents: dict[str, Any], *, rank: int, ranks: i
         return
     step = np.asarray([contents["step"]], dtype=np.int64)
     seed_everything(int(sample_seeds(rig.workload.rank_seed, rank, step)[0]), rig.device)
+
+
+def _with_kernels_of(live: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved state with the kernels of the live optimizer, which the plan has chosen: they are no state."""
+    groups = [
+        {**kept, **{name: own[name] for name in FLAGS if name in own and name in kept}}
+        for kept, own in zip(saved["param_groups"], live.param_groups, strict=True)
+    ]
+    return {**saved, "param_groups": groups}
 
 
 def _optimizer_in_parts(saved: dict[str, Any], live: Optimizer) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The watch: a training keeps measuring itself, and says when it runs slower than its plan, and why."""
+"""The watch: a training keeps measuring itself, and says when it runs slower than its plan, and why.
+
+A stretch may go on over the ends of epochs, which it is not told of: no step is to blame for an evaluation.
+"""
 
 from __future__ import annotations
 
@@ -76,12 +79,6 @@ class Watch:
         if was_slow or not self.slow:
             return None
         return SlowedDown(step=step, images_per_s=rate, expected=self._least, reasons=self._reasons(waits, conditions))
-
-    def pause(self) -> None:
-        """Leave out what is under way: an evaluation takes time that no step is to blame for."""
-        if self._seconds:
-            self._monitor.stop()
-        self._images, self._seconds, self._wait_s = 0, 0.0, 0.0
 
     def _reasons(self, waits: float, conditions: Conditions) -> tuple[str, ...]:
         reasons = []

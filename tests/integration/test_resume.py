@@ -69,8 +69,9 @@ def make(tiny_model: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
 
 def fit(model: nn.Module, settings: Settings = Settings(), **options: Any) -> autotrain.api.FitResult:
     given = {"dataset": data(), "batch_size": BATCH, "device": "cpu", "duration": "4ep", "progress": False}
-    settings = Settings(**{**settings.as_dict(), "augmentation": "crop"})
-    return autotrain.fit(model, plan=Plan(settings=settings), augmentation="crop", **{**given, **options})
+    given = {**given, "augmentation": "crop", **options}
+    settings = Settings(**{**settings.as_dict(), "augmentation": given["augmentation"]})
+    return autotrain.fit(model, plan=Plan(settings=settings), **given)
 
 
 def facts(result: autotrain.api.FitResult) -> list[dict[str, Any]]:
@@ -125,6 +126,191 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(make: Callable[[], nn.Module], tm
     assert [entry.step for entry in CheckpointFolder(tmp_path).saved()] == [8, 5]
     fit(again, **kept)
     assert equal(again, whole)
+
+
+def test_a_second_sigterm_changes_nothing(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """Launchers send it to a process, and to the group that it is in."""
+
+    def stop(event: FitEvent) -> None:
+        if isinstance(event, StepDone) and event.step == 7:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        fit(make(), checkpoints=tmp_path / "run", fit_observer=stop)
+    assert ended.value.code == 143
+    assert CheckpointFolder(tmp_path / "run").saved()[0].step == 7
+
+
+class Unreadable(torch.utils.data.Dataset[Any]):
+    """Images of which one cannot be read."""
+
+    def __init__(self, broken: int | None) -> None:
+        self.images, self.labels = data()
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == self.broken:
+            raise OSError("storage is gone")
+        return self.images[index], int(self.labels[index])
+
+
+def test_what_fails_between_steps_is_kept(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """An image that cannot be read, or a callback that raises: the steps before it are not lost."""
+    kept = tmp_path / "run"
+    options: dict[str, Any] = {"augmentation": "none", "duration": "2ep"}
+    whole, broken, again = make(), make(), make()
+    expected = fit(whole, dataset=Unreadable(None), **options)
+    with pytest.raises(Exception, match="storage is gone"):
+        fit(broken, dataset=Unreadable(3), checkpoints=kept, **options)
+
+    def callback(event: FitEvent) -> None:
+        if isinstance(event, EpochDone):
+            raise ZeroDivisionError("a callback")
+
+    with pytest.raises(ZeroDivisionError, match="a callback"):
+        fit(make(), dataset=Unreadable(None), checkpoints=kept, resume="auto", callbacks=[callback], **options)
+    assert CheckpointFolder(kept).saved()[0].step == STEPS
+    result = fit(again, dataset=Unreadable(None), checkpoints=kept, resume="auto", **options)
+    assert facts(result) == facts(expected)
+    assert equal(again, whole)
+
+
+class Broken:
+    """A metric that breaks."""
+
+    def reset(self) -> None:
+        """Do nothing."""
+
+    def update(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Do nothing."""
+
+    def compute(self) -> float:
+        """Break."""
+        raise ZeroDivisionError("a metric")
+
+
+def test_an_evaluation_that_fails_is_made_up_for(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"validation": data(7, seed=1), "checkpoints": tmp_path / "run", "resume": "auto"}
+    whole, again = make(), make()
+    expected = fit(whole, **{**options, "checkpoints": None, "resume": "never"})
+    with pytest.raises(ZeroDivisionError, match="a metric"):
+        fit(make(), metrics={"broken": Broken()}, **options)
+    result = fit(again, **options)
+    assert facts(result) == facts(expected)
+    assert equal(again, whole)
+
+
+def test_sigterm_does_not_wait_for_an_evaluation(
+    make: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process evaluates instead, also after the last epoch."""
+    from autotrain.engine import loop as module
+
+    evaluate, calls = module.evaluate, []
+
+    def slow(*given: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*given, **options)
+
+    options: dict[str, Any] = {"validation": data(7, seed=1), "duration": "2ep"}
+    whole, again = make(), make()
+    expected = fit(whole, **options)
+    monkeypatch.setattr(module, "evaluate", slow)
+    kept = {"checkpoints": tmp_path / "run", "resume": "auto"}
+    with pytest.raises(SystemExit) as ended:
+        fit(make(), **options, **kept)
+    assert ended.value.code == 143
+    result = fit(again, **options, **kept)
+    assert facts(result) == facts(expected)
+    assert [record.accuracy for record in result.history if record.accuracy is None] == []
+    assert equal(again, whole)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """What a diverged training is gone on from is the last checkpoint before."""
+    events: list[FitEvent] = []
+
+    def observe(event: FitEvent) -> None:
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 12:
+            with torch.no_grad():
+                model[-1].weight[0, 0] = float("nan")
+
+    model = make()
+    result = fit(model, checkpoints=tmp_path / "run", fit_observer=observe)
+    assert [entry.step for entry in CheckpointFolder(tmp_path / "run").saved()] == [10, 5]
+    (failed,) = [event for event in events if isinstance(event, CheckpointFailed)]
+    assert "has weights that are no finite numbers, so no checkpoint is written" in failed.reason
+    assert result.unsaved is not None
+    assert result.unsaved.endswith("so no checkpoint is written")
+
+
+def test_numbers_of_numpys_can_be_read_again(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    import numpy as np
+
+    def optimizer(weights: Any) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(weights, lr=1e-3, weight_decay=np.float64(0.05))  # type: ignore[arg-type]
+
+    kept = {"checkpoints": tmp_path / "run", "optimizer": optimizer}
+    whole, again = make(), make()
+    fit(whole, optimizer=optimizer)
+    fit(make(), duration="2ep", schedule="constant", **kept)
+    fit(again, resume="auto", schedule="constant", duration="2ep", **kept)
+    (latest, *_) = CheckpointFolder(tmp_path / "run").saved()
+    groups = read_checkpoint(latest.path)["optimizer"]["param_groups"]
+    assert type(groups[0]["weight_decay"]) is float
+
+
+class Extra(nn.Module):
+    """Has a state that only code could read."""
+
+    def get_extra_state(self) -> Any:
+        """Return an object."""
+        return Harmful()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return them as they are."""
+        return images
+
+
+def test_what_could_not_be_read_again_is_not_written(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    events: list[FitEvent] = []
+    model = make()
+    model.append(Extra())
+    result = fit(model, duration="1ep", checkpoints=tmp_path / "run", fit_observer=events.append)
+    assert CheckpointFolder(tmp_path / "run").saved() == []
+    assert result.unsaved is not None
+    assert "_extra_state is a Harmful; checkpoints hold numbers, text and tensors" in result.unsaved
+
+
+def test_the_plan_says_which_kernel_goes_on(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    """Also where the checkpoint is another's: kernels are no state."""
+
+    def optimizer(weights: Any) -> torch.optim.Optimizer:
+        made.append(torch.optim.AdamW(weights, lr=1e-3))
+        return made[-1]
+
+    made: list[torch.optim.Optimizer] = []
+    kept = {"checkpoints": tmp_path / "run", "optimizer": optimizer}
+    fit(make(), Settings(optimizer_kernel="fused"), duration="1ep", **kept)
+    seen: list[Any] = []
+
+    def observe(event: FitEvent) -> None:
+        if isinstance(event, StepDone):
+            seen.append(made[-1].param_groups[0]["fused"])
+
+    fit(make(), Settings(optimizer_kernel="foreach"), duration="2ep", resume="auto", fit_observer=observe, **kept)
+    assert seen
+    assert not any(seen)
 
 
 def test_a_second_ctrl_c_ends_it_at_once(make: Callable[[], nn.Module], tmp_path: Path) -> None:

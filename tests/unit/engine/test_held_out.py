@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from autotrain.data.loader import Loader
 from autotrain.engine import held_out as module
 from autotrain.engine.evaluate import evaluate
 from autotrain.engine.held_out import HeldOut
@@ -84,6 +86,38 @@ def test_too_many_images_are_not_kept(
             held_out = HeldOut(rig)
             evaluate(rig, held_out=held_out)
             assert held_out.kept == kept
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_beside_a_training_without_workers_threads_are_tried(
+    tiny_model: Callable[..., nn.Module], jpeg_folder: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    """Not processes, which a training may do without for a reason; and not for what only one thread may read."""
+    monkeypatch.setattr("autotrain.engine.staffing.WORTH_S", 0.0)
+    monkeypatch.setattr("autotrain.engine.staffing.world", lambda: SimpleNamespace(cpu_budget=lambda usable: 2))
+    monkeypatch.setattr(module, "always_same", lambda source: False)
+    seen: list[tuple[str, int]] = []
+
+    class Noted(Loader):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            seen.append((self.start_method, self.options.workers))
+
+    monkeypatch.setattr(module, "Loader", Noted)
+    with rig_of(tiny_model(), jpeg_folder, jpeg_folder if plain else Drawn()) as rig:
+        held_out = HeldOut(rig)
+        scores = [evaluate(rig, held_out=held_out) for _ in range(3)]
+    assert scores[0] == scores[1] == scores[2]
+    assert seen == [("none", 0), ("threads", 2) if plain else ("none", 0), ("none", 0)]
+
+
+def test_the_first_images_come_without_a_loader(tiny_model: Callable[..., nn.Module], jpeg_folder: Path) -> None:
+    with rig_of(tiny_model(), jpeg_folder, jpeg_folder, workers=2) as rig:
+        held_out = HeldOut(rig)
+        few, many = held_out.first(3), held_out.first(99)
+        assert (few.count, many.count) == (3, 36)
+        assert all(torch.equal(part, whole[:3]) for part, whole in zip(few.content, many.content, strict=True))
+        assert not held_out.kept
 
 
 def test_an_evaluation_that_fails_keeps_nothing(tiny_model: Callable[..., nn.Module], jpeg_folder: Path) -> None:

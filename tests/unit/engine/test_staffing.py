@@ -48,19 +48,29 @@ def test_who_fails_is_not_tried_again() -> None:
     assert numbers(staffing, {1: 5.0}, 3) == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("workers", "duration", "tried"), [(0, "2ep", [0]), (1, "2ep", [1, 2, 1]), (1, "10min", [1])])
+@pytest.mark.parametrize(
+    ("workers", "duration", "threads", "tried"),
+    [
+        (0, "2ep", False, [0, 0, 0]),
+        (0, "2ep", True, [0, 2, 0]),
+        (0, "10min", True, [0, 0]),
+        (1, "2ep", False, [1, 2, 1]),
+        (1, "10min", True, [1, 1]),
+    ],
+)
 def test_nothing_is_tried_where_it_could_do_harm(
     tiny_model: Callable[..., nn.Module],
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
     duration: str,
+    threads: bool,
     tried: list[int],
 ) -> None:
     monkeypatch.setattr(module, "world", lambda: SimpleNamespace(cpu_budget=lambda usable: 2))
     data = torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.arange(8) % 3
     task = Task(model=tiny_model(), dataset=data, validation=data, batch_size=4, device="cpu", duration=duration)
     with Rig(prepare_workload(task), Settings(workers=workers)) as rig:
-        found = module.staffing(rig, machine_facts())
+        found = module.staffing(rig, machine_facts(), threads=threads)
     assert numbers(found, {0: 5.0, 1: 5.0, 2: 5.0}, len(tried)) == tried
 
 

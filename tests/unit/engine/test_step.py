@@ -119,6 +119,49 @@ def test_the_gradients_norm_is_clipped(tiny_model: Callable[..., nn.Module], lim
     assert moved(model) == pytest.approx(min(limit, moved(free)), rel=1e-2)
 
 
+def head_only(tiny_model: Callable[..., nn.Module], *, frozen: bool) -> list[torch.Tensor]:
+    """Train the last layer alone for a few steps; return its weights after each of them."""
+    model = tiny_model()
+    model[:-1].requires_grad_(not frozen)
+    optimizer = torch.optim.SGD(model[-1].parameters(), lr=1.0)
+    step = Step(workload_of(model), model, optimizer, clip_norm=1e-3)
+    seen = []
+    for _ in range(4):
+        step(CONTENT)
+        assert all(entry.grad is None for entry in model.parameters())
+        seen.append(model[-1].weight.detach().clone())
+    return seen
+
+
+def test_gradients_that_no_optimizer_takes_neither_add_up_nor_count(tiny_model: Callable[..., nn.Module]) -> None:
+    for one, other in zip(head_only(tiny_model, frozen=False), head_only(tiny_model, frozen=True), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_an_optimizer_has_beside_the_model_is_clipped_and_cleared(tiny_model: Callable[..., nn.Module]) -> None:
+    model, scale = tiny_model(), nn.Parameter(torch.ones(()))
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(outputs * 1e-4, labels) + 100.0 * scale
+
+    optimizer = torch.optim.SGD([*model.parameters(), scale], lr=1.0)
+    Step(workload_of(model, loss=loss), model, optimizer, clip_norm=0.5)(CONTENT)
+    assert scale.item() == pytest.approx(0.5, rel=1e-3)
+    assert scale.grad is None
+
+
+def test_a_step_can_be_repeated_until_its_update_begins(tiny_model: Callable[..., nn.Module]) -> None:
+    """And anew once it is over."""
+    model = tiny_model()
+    step = step_of(model)
+    seen: list[tuple[bool, bool]] = []
+    model.register_forward_hook(lambda *given: seen.append((step.repeatable, step.updating)))
+    step.optimizer.register_step_pre_hook(lambda *given: seen.append((step.repeatable, step.updating)))
+    step(CONTENT)
+    assert seen == [(True, False), (False, True)]
+    assert (step.repeatable, step.updating) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("loss", "words"),
     [

@@ -73,13 +73,12 @@ def test_without_a_plans_rate_the_beginning_tells_what_to_expect(make: Any) -> N
     assert [entry.expected for entry in run(watch, 160.0)] == [pytest.approx(170.0)]
 
 
-def test_a_pause_is_left_out(make: Any) -> None:
+def test_short_epochs_are_looked_at_together(make: Any) -> None:
+    """What lies between two looks, such as an evaluation, is told to nobody."""
     watch = make()
-    run(watch, 10.0, seconds=5)
-    watch.pause()
-    assert run(watch, 100.0) == []
-    watch.pause()
-    watch.pause()
+    for _ in range(3):
+        assert run(watch, 60.0, seconds=3) == []
+    assert len(run(watch, 60.0, seconds=3)) == 1
 
 
 @pytest.mark.parametrize(
