@@ -222,6 +222,10 @@ def fit(
         given = Plan.from_yaml(found.plan, where=str(found.path))
     workload, machine = here(task if given is None else with_policy(task, given), team)
     check(training, workload, found)
+    if training.logs:
+        from autotrain.report.logs import open_log
+
+        team.leaders(lambda: [open_log(path) for path in training.logs] and None)
     given, session = _settled(
         given, workload, machine, options, source=plan, prove=found is None, progress=progress, observer=observer
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _CHECKPOINTS = "Folder in which the training is kept, so that it can go on after whatever ends it."
 _LOG = "Where every epoch is written down: a .jsonl or .csv file, or a folder for TensorBoard."
 _ADAPT = "Try other numbers of workers between epochs when training runs slower than the plan."
+_EMA = "Decay per step of an average of the weights, such as 0.9998; it is evaluated, and written beside --save."
 _RESUME = "auto: go on from the latest of --checkpoints, if there is one; or the path of a checkpoint."
 
 
@@ -44,6 +46,10 @@ class FitOptions(Options):
     keep: Annotated[int, typer.Option(help="How many of the last checkpoints stay.", min=1)] = 3
     resume: Annotated[str, typer.Option(help=_RESUME)] = "never"
     adapt: Annotated[bool, typer.Option("--adapt", help=_ADAPT)] = False
+    ema: Annotated[float | None, typer.Option(help=_EMA, show_default=False)] = None
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Largest norm of the gradient; unlimited without.", show_default=False)
+    ] = None
 
 
 def fit(options: FitOptions) -> int:
@@ -64,6 +70,8 @@ def fit(options: FitOptions) -> int:
         keep=options.keep,
         resume=options.resume,
         adapt=options.adapt,
+        ema=options.ema,
+        clip_norm=options.clip_norm,
     )
     from autotrain.api import fit as api_fit
     from autotrain.engine.keeper import find
@@ -78,10 +86,13 @@ def fit(options: FitOptions) -> int:
     with ExitStack() as stack:
         narrator = stack.enter_context(FitNarrator(console, quiet=options.quiet))
         result = api_fit(task, plan=plan, training=training, progress=False, fit_observer=narrator)
-    if leads:
-        write_whole(options.save, lambda stream: save_weights(result.model, stream))
+    written = {options.save: result.model}
+    if result.ema is not None:
+        written[options.save.with_stem(f"{options.save.stem}-ema")] = result.ema
+    for path, model in written.items() if leads else ():
+        write_whole(path, partial(save_weights, model))
     if not options.quiet:
-        console.print(f"\nWrote the weights to {options.save}", soft_wrap=True, markup=False)
+        console.print(f"\nWrote the weights to {' and '.join(map(str, written))}", soft_wrap=True, markup=False)
     if result.unsaved is not None:
         raise CheckpointError(f"{result.unsaved}. The weights are in {options.save}")
     return INTERRUPTED if result.interrupted else 0
@@ -91,7 +102,9 @@ def _check(options: FitOptions) -> None:
     """Find what cannot work before anything is loaded."""
     check_writable(options.save, "--save")
     if options.log is not None:
-        check_writable(options.log, "--log")
+        from autotrain.report.logs import open_log
+
+        open_log(options.log)
     options.fixed()
     if options.plan is None:
         return

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +15,13 @@ from typing import Any, Protocol
 
 from autotrain.engine.events import EpochDone, EpochRecord, FitEvent, FitObserver, Resumed
 from autotrain.errors import TaskError
+from autotrain.files import FileKind, write_text
+
+logger = logging.getLogger("autotrain")
+
+LOG = FileKind(
+    noun="log", example="log.jsonl", most_bytes=1 << 30, origin="A training writes it", error=TaskError
+)
 
 
 class Log(Protocol):
@@ -31,28 +41,51 @@ class Log(Protocol):
 def logging_to(paths: Sequence[Path]) -> Iterator[FitObserver]:
     """Yield an observer that writes to logs, each by the end of its name: ``.jsonl``, ``.csv``, or a folder.
 
+    A log that cannot be written at some epoch does not end the training: that is warned of once, and what is missing
+    is written with the next epoch.
+
     Raises:
-        TaskError: a log cannot be written, or needs a package that is not installed.
+        TaskError: as ``open_log``.
     """
     with ExitStack() as stack:
-        logs = [_open(path) for path in paths]
-        for log in logs:
+        logs = {path: open_log(path) for path in paths}
+        failed: set[Path] = set()
+        for log in logs.values():
             stack.callback(log.close)
 
         def observe(event: FitEvent) -> None:
-            for log in logs:
-                if isinstance(event, Resumed):
-                    log.go_on(event.step)
-                elif isinstance(event, EpochDone):
-                    log.write(event.record)
+            for path, log in logs.items():
+                try:
+                    if isinstance(event, Resumed):
+                        log.go_on(event.step)
+                    elif isinstance(event, EpochDone):
+                        log.write(event.record)
+                except (OSError, TaskError) as problem:
+                    if path not in failed:
+                        logger.warning("log: %s; training does not stop for that", problem)
+                    failed.add(path)
 
         yield observe
 
 
-def _open(path: Path) -> Log:
+def open_log(path: Path) -> Log:
+    """Return the log of a name, made sure that it can be written; folders on the way to it are made.
+
+    Raises:
+        TaskError: it cannot be written, or needs a package that is not installed.
+    """
     kinds: dict[str, Any] = {".jsonl": JsonLines, ".json": JsonLines, ".csv": Csv}
     kind = kinds.get(path.suffix.lower(), TensorBoard)
     made: Log = kind(path)
+    folder = path if kind is TensorBoard else path.parent
+    if kind is not TensorBoard and path.is_dir():
+        raise TaskError(f"log: {path} is a folder. Name the file in it, such as {path / LOG.example}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise TaskError(f"log: {folder} cannot be made ({problem.strerror}). Name another place") from problem
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.is_file() and not os.access(path, os.W_OK)):
+        raise TaskError(f"log: {path} may not be written. Name another place")
     return made
 
 
@@ -66,33 +99,29 @@ def values_of(record: EpochRecord) -> dict[str, Any]:
 
 
 class _Rows:
-    """A file with a row per epoch, each written as soon as the epoch is over; it is made with the first."""
+    """A file with a row per epoch, written whole as soon as the epoch is over: no end of a training halves a row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.kept: list[dict[str, Any]] = []
-        self.begun = False
+        self.rows: list[dict[str, Any]] = []
 
     def go_on(self, step: int) -> None:
         """Keep the rows up to a step."""
         if self.path.exists():
-            self.kept = [row for row in self.read() if int(row["step"]) <= step]
+            self.rows = [row for row in self.read() if int(row["step"]) <= step]
 
     def write(self, record: EpochRecord) -> None:
         """Add a row."""
-        row = values_of(record)
-        try:
-            self.add([*self.kept, row] if not self.begun else [row], fresh=not self.begun)
-        except OSError as problem:
-            raise TaskError(f"log: {self.path} cannot be written: {problem.strerror}") from problem
-        self.begun = True
+        self.rows.append(values_of(record))
+        write_text(self.path, self.text(), LOG)
 
     def read(self) -> list[dict[str, Any]]:
         """Return the rows that are there."""
         return []
 
-    def add(self, rows: Sequence[dict[str, Any]], *, fresh: bool) -> None:
-        """Write rows, to a fresh file or to the end."""
+    def text(self) -> str:
+        """Return what the file is to hold."""
+        return ""
 
     def close(self) -> None:
         """Do nothing: the file is closed after each row."""
@@ -111,10 +140,9 @@ class JsonLines(_Rows):
                 break
         return rows
 
-    def add(self, rows: Sequence[dict[str, Any]], *, fresh: bool) -> None:
-        """Write lines."""
-        with self.path.open("w" if fresh else "a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+    def text(self) -> str:
+        """Return the lines."""
+        return "".join(json.dumps(row) + "\n" for row in self.rows)
 
 
 class Csv(_Rows):
@@ -125,13 +153,13 @@ class Csv(_Rows):
         with self.path.open(newline="", encoding="utf-8") as stream:
             return [row for row in csv.DictReader(stream) if None not in row.values()]
 
-    def add(self, rows: Sequence[dict[str, Any]], *, fresh: bool) -> None:
-        """Write rows."""
-        with self.path.open("w" if fresh else "a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(rows[-1]), extrasaction="ignore")
-            if fresh:
-                writer.writeheader()
-            writer.writerows(rows)
+    def text(self) -> str:
+        """Return header and rows."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=list(self.rows[-1]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return stream.getvalue()
 
 
 class TensorBoard:

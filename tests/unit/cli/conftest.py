@@ -61,6 +61,7 @@ class Result:
     model: Any = None
     interrupted: bool = False
     unsaved: str | None = None
+    ema: Any = None
 
 
 @dataclass

@@ -112,7 +112,7 @@ def test_a_failed_training_leaves_older_weights_alone(api, target, plan, autotra
     ("arguments", "problem"),
     [
         (["--save", "nowhere/model.pt"], "--save nowhere/model.pt: its folder does not exist"),
-        (["--log", "nowhere/h.jsonl"], "--log nowhere/h.jsonl: its folder does not exist"),
+        (["--log", "mytask.py/h.jsonl"], "log: mytask.py cannot be made (File exists)"),
         (["--plan", "missing.yaml"], "missing.yaml: no such plan"),
         (["--plan", "plan.yaml", "--budget", "9s"], "--budget is for probing"),
         (["--plan", "plan.yaml", "--fix", "workers=2"], "--fix is for probing"),

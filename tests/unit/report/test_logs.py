@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -117,12 +118,51 @@ def test_without_tensorboard_a_folder_is_refused_with_a_remedy(tmp_path: Path, m
         pass
 
 
-def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    with (
-        logging_to([tmp_path / "nowhere" / "log.csv"]) as observe,
-        pytest.raises(TaskError, match="cannot be written: No such file"),
-    ):
+def test_folders_on_the_way_to_a_log_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "first" / "log.csv"
+    with logging_to([path]) as observe:
         observe(epoch(1))
+    assert [row["epoch"] for row in rows(path)] == ["1"]
+
+
+def test_a_place_for_no_log_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, words in {
+        "folder.csv": r"folder\.csv is a folder\. Name the file in it",
+        "file/log.jsonl": r"file cannot be made \(File exists\)",
+        "file": r"file cannot be made \(File exists\)",
+    }.items():
+        with pytest.raises(TaskError, match=words), logging_to([tmp_path / name]):
+            pass
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_a_log_that_cannot_be_written_does_not_end_the_training(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, what was there stays, and what is missing comes with the next epoch."""
+    path = tmp_path / name
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with logging_to([path, tmp_path / "other.csv"]) as observe:
+        observe(epoch(1))
+        before = path.read_text()
+        with monkeypatch.context() as disk:
+            disk.setattr("autotrain.files.os.fsync", full)
+            observe(epoch(2))
+            observe(epoch(3))
+        assert path.read_text() == before
+        assert len([record for record in caplog.records if name in record.getMessage()]) == 1
+        assert "cannot be written (No space left on device)" in caplog.text
+        observe(epoch(4))
+    numbers = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+    if name == "log.jsonl":
+        numbers = [str(json.loads(line)["epoch"]) for line in path.read_text().splitlines()]
+    assert numbers == ["1", "2", "3", "4"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {name, "other.csv"}
 
 
 def test_several_logs_at_once(tmp_path: Path) -> None:
