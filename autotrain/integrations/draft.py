@@ -63,9 +63,9 @@ class Draft:
         names = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         self._note(setting, Fate.KEPT, f"{section}: {names}")
 
-    def given(self, setting: str, words: str) -> None:
-        """Say that the library does by itself what a setting asks for."""
-        if self.changed(setting):
+    def given(self, setting: str, words: str, *, default: bool = False) -> None:
+        """Say that the library does by itself what a setting asks for; of one at its default only where that is odd."""
+        if default or self.changed(setting):
             self._note(setting, Fate.KEPT, words)
 
     def by_hand(self, setting: str, words: str) -> None:
@@ -73,9 +73,9 @@ class Draft:
         if self.changed(setting):
             self._note(setting, Fate.BY_HAND, words)
 
-    def lose(self, setting: str, words: str) -> None:
-        """Say why a setting is lost, unless it has its default."""
-        if self.changed(setting):
+    def lose(self, setting: str, words: str, *, default: bool = False) -> None:
+        """Say why a setting is lost; of one at its default only where the library has no such default."""
+        if default or self.changed(setting):
             self._note(setting, Fate.LOST, words)
 
     def put(self, section: str, **arguments: Any) -> None:

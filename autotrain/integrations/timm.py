@@ -27,8 +27,11 @@ class Timm(Target):
         if settings.loader == "threads" and settings.workers:
             draft.lose("workers", "it loads in processes only; how many of those pay was not measured (its default: 4)")
             draft.lose("loader", "it loads in processes only")
-        else:
+        elif settings.workers:
             draft.keep("workers", "options", workers=settings.workers)
+        else:
+            draft.put("options", workers=1)
+            draft.given("workers", "1: it keeps workers between epochs, which torch refuses where there are none", default=True)
         if settings.workers and settings.prefetch != 2:
             draft.lose("prefetch", "it takes torch's own 2")
         if settings.pinning:
@@ -53,6 +56,8 @@ def _compute(draft: Draft) -> None:
         draft.keep("precision", "options", amp=True, **{"amp-dtype": AUTOCAST[settings.precision]})
     elif draft.changed("precision"):
         draft.given("precision", "on CUDA the script turns TF32 on by itself")
+    elif draft.made.device == "cuda":
+        draft.lose("precision", "the script turns TF32 on by itself, and has no option against it", default=True)
     if settings.memory_format == "channels_last":
         draft.keep("memory_format", "options", **{"channels-last": True})
     if settings.compile != "none":

@@ -89,7 +89,7 @@ def unsettled(again: str) -> list[Line]:
         "Rates that were measured at different times are not comparable: a machine drifts by more than the gains "
         "that are looked for. Let the plans take turns, on this machine and your job:"
     )
-    return [*heading("Which is faster?"), Line(lead="  ", text=words), Line(lead="    ", text=again)]
+    return [*heading("Which is faster?"), Line(lead="  ", text=words), Line(lead="    ", text=again, whole=True)]
 
 
 def verdict(session: Session) -> list[Line]:
@@ -123,8 +123,16 @@ def verdict(session: Session) -> list[Line]:
 
 
 def decided(session: Session) -> Comparison | None:
-    """Return the duel's comparison; None where it has none."""
-    return session.final_duel.comparison if session.final_duel is not None else None
+    """Return the duel's comparison; None where it has none.
+
+    Neither plan is the one to keep unless the other gains something: beyond the noise is enough, either way.
+    """
+    comparison = session.final_duel.comparison if session.final_duel is not None else None
+    if comparison is None:
+        return None
+    ratio = comparison.ratio
+    verdict = Verdict.FASTER if ratio.low > 1 else Verdict.SLOWER if ratio.high < 1 else Verdict.INCONCLUSIVE
+    return replace(comparison, verdict=verdict)
 
 
 def lettered(observer: Observer) -> Observer:

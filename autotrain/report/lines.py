@@ -28,6 +28,9 @@ class Line:
     style: str = ""
     """How rich is to colour it; the words alone must be enough."""
 
+    whole: bool = False
+    """Whether it is to be typed, and so not broken however narrow the console is."""
+
 
 def heading(text: str) -> tuple[Line, Line]:
     """Return an empty line and a heading."""
@@ -56,7 +59,7 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[Line
 
 
 def show(console: Console, lines: Iterable[Line]) -> None:
-    """Print lines, each flushed at once; no line is wider than the console and none ends in blanks."""
+    """Print lines, each flushed at once; none ends in blanks or, but for what is to be typed, is too wide."""
     for line in lines:
         for row in rows_of(line, console):
             console.print(Text(row, style=line.style), soft_wrap=True, highlight=False)
@@ -65,6 +68,8 @@ def show(console: Console, lines: Iterable[Line]) -> None:
 def rows_of(line: Line, console: Console) -> list[str]:
     """Return the rows that a line takes on a console."""
     lead, text = printable(line.lead), printable(line.text)
+    if line.whole:
+        return [lead + text]
     room = console.width - cell_len(lead)
     if room < min(NARROWEST, cell_len(text)):
         lead, text, room = "", lead + text, console.width

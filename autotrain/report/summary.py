@@ -189,7 +189,9 @@ def pays_back(session: Session, plan: Plan) -> Estimate | None:
 
 
 def planned_s(session: Session, plan: Plan) -> tuple[Estimate, Estimate] | None:
-    """Return the seconds of the planned training with the default and with the choice, a cache's filling included.
+    """Return the seconds of the planned training with the default and with the choice.
+
+    Those of the choice hold the filling of its cache, and its compiling.
 
     None where it is planned by time, or where nothing was gained for certain.
     """
@@ -199,7 +201,9 @@ def planned_s(session: Session, plan: Plan) -> tuple[Estimate, Estimate] | None:
     images = session.job.planned_images
     filling = min(images, session.job.samples) if plan.settings.cache != session.default.cache else 0
     filling_s = filling / uncached_rate(session, plan.settings) if filling else 0.0
-    return _duration(images, before), _duration(images - filling, after, more_s=filling_s)
+    compiling_s = [entry.compile_s for entry in session.of(Kind.FULL) if entry.settings == plan.settings]
+    more_s = filling_s + max(compiling_s, default=0.0)
+    return _duration(images, before), _duration(images - filling, after, more_s=more_s)
 
 
 def _duration(images: int, rate: Estimate, *, more_s: float = 0.0) -> Estimate:

@@ -242,10 +242,10 @@ class FitNarrator(Narrator):
     def _on_step(self, event: StepDone) -> None:
         left_s = self._left_s(event.progress)
         left = "" if left_s is None else f", {time_words(left_s)} left"
-        waiting = f", {event.wait_share:.0%} waiting" if event.wait_share >= 0.05 else ""
+        waiting = f", wait {event.wait_share:.0%}" if event.wait_share >= 0.05 else ""
         words = (
-            f"epoch {event.epoch} {bar(event.progress, width=12)} {event.progress:4.0%}{left}  loss {event.loss:.3f}  "
-            f"{plain(event.images_per_s)} images/s{waiting}  lr {event.lr:.2g}"
+            f"epoch {event.epoch} {bar(event.progress, width=6)} {event.progress:4.0%}{left}  loss {event.loss:.3f}  "
+            f"lr {event.lr:.2g}  {plain(event.images_per_s)} images/s{waiting}"
         )
         self.status.show(words)
         if not self.status.visible and self.clock.now() - self._told_s >= HEARTBEAT_S:

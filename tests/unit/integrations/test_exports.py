@@ -219,6 +219,16 @@ def test_transformers() -> None:
     }
 
 
+def test_timm_has_a_worker_in_any_case() -> None:
+    """Its loader keeps workers between epochs, which torch refuses where there are none."""
+    assert "--workers 1" in uncommented(target("timm").text(replace(PLAN, settings=Settings())))
+
+
+def test_full_precision_is_lost_where_timms_script_turns_tf32_on() -> None:
+    draft = target("timm").draft(replace(PLAN, settings=Settings()))
+    assert [entry.setting for entry in draft.of(Fate.LOST)] == ["precision"]
+
+
 def test_timm() -> None:
     text = uncommented(target("timm").text(PLAN))
     parser = argparse.ArgumentParser()

@@ -94,7 +94,7 @@ def test_steps_are_drawn_on_a_terminal():
         narrator(STARTED)
         narrator(STEP)
         assert "43%" in stream.getvalue()
-        assert "12% waiting" in stream.getvalue()
+        assert "wait 12%" in stream.getvalue()
 
 
 def test_the_time_left_follows_from_what_was_done_since_it_began():
