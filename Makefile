@@ -58,7 +58,7 @@ lint: $(VENV)/.installed-dev
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi
 
 # What people call and are given, in the order of a newcomer's questions
-PUBLIC := api task settings training plan.plan schedules.schedule engine.events errors
+PUBLIC := api prepared task settings training plan.plan schedules.schedule engine.events errors
 
 docs: $(VENV)/.installed-dev
 	@$(RUN) -m pdoc --docformat google --no-show-source -o site $(PUBLIC:%=autotrain.%)

@@ -22,8 +22,14 @@ def check_installation(version: Callable[[str], str] = importlib.metadata.versio
         found = version(RIVAL)
     except importlib.metadata.PackageNotFoundError:
         return
+    remove, install = reinstallation(RIVAL)
     raise InstallationError(
         f"{RIVAL} {found} is installed in this environment too, and both projects have a module and a command named "
         "'autotrain', so each overwrites the other's files. Use an environment of its own for each, or: "
-        f"pip uninstall {RIVAL} && pip install --force-reinstall --no-deps autotrain-torch"
+        f"{remove}, then from your copy of autotrain's repository: {install}"
     )
+
+
+def reinstallation(rival: str) -> tuple[str, str]:
+    """Return the commands that remove another distribution and put back, from a copy of the repository, this one."""
+    return f"pip uninstall {rival}", "pip install --force-reinstall --no-deps ."

@@ -51,6 +51,7 @@ GPU = GpuHealth(
     memory_errors=0,
     remapping=False,
 )
+H100 = Device(name="NVIDIA H100 80GB HBM3", uuid="a", capability=(9, 0))
 TORCH = TorchFacts(
     version="2.15.0+cu132",
     cuda="13.2",
@@ -61,7 +62,7 @@ TORCH = TorchFacts(
     usable_step_s=0.002,
     cuda_works=True,
     cuda_problem=None,
-    devices=(Device(name="NVIDIA H100 80GB HBM3", uuid="a", capability=(9, 0)),),
+    devices=(H100,),
     architectures=("sm_80", "sm_90", "sm_120", "compute_120"),
     cudnn_version=92600,
     onednn="3.13.3",
@@ -132,11 +133,11 @@ def healthy() -> dict[str, Any]:
             traced=False,
         ),
         "installed": installed(PACKAGES),
+        "namesakes": (),
         "pillow": PillowFacts(version="13.0.0", error=None, jpeg=True, turbo=True, turbo_version="3.2.0"),
         "simplejpeg_missing": None,
         "decode_times": DecodeTimes(pillow_s=0.0022, simplejpeg_s=0.001),
         "torch": TORCH,
-        "gpus": (GPU,),
         "visible_gpus": (GPU,),
         "gpu_loads": (GpuLoad(uuid="GPU-a", state=GPU, copy_gb_per_s=54.2),),
         "nvidia_devices": 1,
@@ -145,13 +146,17 @@ def healthy() -> dict[str, Any]:
     }
 
 
+def several(count: int) -> dict[str, Any]:
+    """Changes for some GPUs instead of one, all of which torch sees."""
+    gpus = tuple(replace(GPU, index=number, uuid=f"GPU-{number}") for number in range(count))
+    return {"visible_gpus": gpus, "torch": {"devices": tuple(replace(H100, uuid=str(gpu.index)) for gpu in gpus)}}
+
+
 def made(*, environ: dict[str, str] | None = None, **changes: Any) -> Facts:
     """Return facts of the healthy machine, some of them replaced; a dict changes fields of one."""
     known = healthy()
     for name, change in changes.items():
         known[name] = replace(known[name], **change) if isinstance(change, dict) else change
-    if "visible_gpus" in changes:
-        known["gpus"] = known["visible_gpus"]
     if "gpu_loads" not in changes:
         known["gpu_loads"] = tuple(
             GpuLoad(

@@ -42,8 +42,8 @@ def doctor(
         raise Interruption from None
     except ModuleNotFoundError as missing:
         raise InstallationError(
-            f"the doctor itself needs {missing.name}, which is not installed. Install what autotrain requires: "
-            "pip install --force-reinstall autotrain-torch"
+            f"the doctor itself needs {missing.name}, which is not installed. Install what autotrain requires, from "
+            "your copy of its repository: pip install ."
         ) from missing
     raise SystemExit(0 if healthy else PROBLEMS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autotrain.doctor import cpu, gpu, memory, packages, storage, switches, threads, versions
+from autotrain.doctor import cpu, gpu, gpu_state, memory, packages, storage, switches, threads, versions
 from autotrain.doctor.check import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -13,5 +13,6 @@ CHECKS: tuple[Check, ...] = (
     *threads.CHECKS,
     *versions.CHECKS,
     *gpu.CHECKS,
+    *gpu_state.CHECKS,
     *storage.CHECKS,
 )

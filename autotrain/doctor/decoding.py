@@ -34,6 +34,17 @@ class PillowFacts:
     turbo_version: str | None = None
     """Version of libjpeg-turbo."""
 
+    simd: bool = False
+    """Whether it is Pillow-SIMD."""
+
+    simd_copy: str | None = None
+    """Version of the Pillow-SIMD that ``autotrain simd`` keeps for loader workers; None where there is none."""
+
+    @property
+    def name(self) -> str:
+        """Return such as ``Pillow 13.0.0``."""
+        return f"{'Pillow-SIMD' if self.simd else 'Pillow'}{f' {self.version}' if self.version else ''}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeTimes:
@@ -56,6 +67,8 @@ def pillow_facts() -> PillowFacts:
     try:
         from PIL import Image, features
 
+        from autotrain.decode import simd
+
         Image.new("RGB", (1, 1))
         return PillowFacts(
             version=version,
@@ -63,9 +76,21 @@ def pillow_facts() -> PillowFacts:
             jpeg=bool(features.check_codec("jpg")),
             turbo=bool(features.check_feature("libjpeg_turbo")),
             turbo_version=features.version_feature("libjpeg_turbo"),
+            simd=simd.misplaced() is None,
+            simd_copy=_simd_copy(),
         )
     except Exception as error:
         return PillowFacts(version=version, error=first_line(error))
+
+
+def _simd_copy() -> str | None:
+    from autotrain.decode import simd
+
+    try:
+        place = simd.installed()
+        return None if place is None else simd.version(place)
+    except (OSError, RuntimeError):  # no home folder, or none that can be read
+        return None
 
 
 def simplejpeg_missing() -> str | None:

@@ -13,8 +13,9 @@ from autotrain.doctor.check import NotDone
 from autotrain.doctor.decoding import DecodeTimes, PillowFacts, decode_times, pillow_facts, simplejpeg_missing
 from autotrain.doctor.folders import DataFacts, FolderFacts, data_facts, temporary_folder
 from autotrain.doctor.gpu_load import GpuLoad, gpu_loads
-from autotrain.doctor.installed import Installed, installed
+from autotrain.doctor.installed import Installed, installed, namesakes
 from autotrain.doctor.interpreter import Interpreter, interpreter
+from autotrain.doctor.own_gpus import VARIABLE, own_gpus
 from autotrain.doctor.torch_facts import TorchFacts, torch_facts
 from autotrain.hardware.cpu import CpuFacts, cpu_facts
 from autotrain.hardware.gpu_health import GpuHealth, gpu_health, nvidia_devices
@@ -112,6 +113,11 @@ class Facts:
         return installed()
 
     @cached_property
+    def namesakes(self) -> tuple[str, ...]:
+        """Other distributions that bring a module of autotrain's name."""
+        return namesakes()
+
+    @cached_property
     def pillow(self) -> PillowFacts:
         """The Pillow that decodes images here."""
         return pillow_facts()
@@ -139,11 +145,23 @@ class Facts:
 
     @cached_property
     def gpus(self) -> tuple[GpuHealth, ...]:
-        """The state of the GPUs; at least one."""
-        found = self.visible_gpus
-        if not found:
+        """The state of the GPUs that this process may use; at least one."""
+        if not self.visible_gpus:
             raise NotDone("no NVIDIA driver here" if not self.nvidia_devices else "the NVIDIA driver does not answer")
-        return found
+        if not self.own_gpus:
+            raise NotDone(f"{VARIABLE}='{self.environ.get(VARIABLE)}' leaves no whole GPU to this process")
+        return self.own_gpus
+
+    @cached_property
+    def own_gpus(self) -> tuple[GpuHealth, ...]:
+        """The state of the GPUs that this process may use: those of others on a shared machine are none of its own."""
+        if not self.visible_gpus:
+            return ()
+        try:
+            devices = self.torch.devices
+        except NotDone:
+            devices = ()
+        return own_gpus(self.visible_gpus, devices, self.environ.get(VARIABLE))
 
     @cached_property
     def visible_gpus(self) -> tuple[GpuHealth, ...]:
@@ -152,8 +170,12 @@ class Facts:
 
     @cached_property
     def gpu_loads(self) -> tuple[GpuLoad, ...]:
-        """The GPUs at work, those that torch can use; none with ``quick``."""
-        return () if self.quick or not self.torch.cuda_works else gpu_loads(self.torch.devices)
+        """The GPUs at work, those that torch can use; none with ``quick``, or where torch cannot be imported."""
+        try:
+            found = self.torch
+        except NotDone:  # what NVML tells is worth looking at without
+            return ()
+        return gpu_loads(found.devices) if found.cuda_works else ()
 
     @cached_property
     def nvidia_devices(self) -> int:

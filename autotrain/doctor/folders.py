@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -16,6 +17,8 @@ from autotrain.errors import DataError
 from autotrain.hardware.cgroup import read_text
 from autotrain.hardware.mounts import Mount, mount_of
 from autotrain.hardware.storage import cold_read
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 """Files that are opened as images."""
@@ -206,12 +209,14 @@ def _decode_s(paths: Sequence[str]) -> float | None:
         from PIL import Image
     except ImportError:
         return None
-    used, count = time.thread_time(), 0
+    taken = []
     for path in paths:
+        since = time.thread_time()
         try:
             with Image.open(path) as image:
                 image.load()
-        except OSError:
+        except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to, not OSError alone
+            log.debug("passes over %s: %s", path, error)
             continue
-        count += 1
-    return (time.thread_time() - used) / count if count else None
+        taken.append(time.thread_time() - since)
+    return sum(taken) / len(taken) if taken else None

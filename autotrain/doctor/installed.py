@@ -11,6 +11,9 @@ from pathlib import Path
 OWN = "autotrain-torch"
 """This distribution."""
 
+MODULE = "autotrain"
+"""The module that it brings, and others do too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
@@ -57,6 +60,23 @@ def installed(found: Iterable[importlib.metadata.Distribution] | None = None) ->
         requirements = []
     own = tuple(entry for entry in requirements if "extra ==" not in entry)
     return Installed(distributions=tuple(listed), requirements=own)
+
+
+def namesakes(found: Iterable[importlib.metadata.Distribution] | None = None) -> tuple[str, ...]:
+    """Return the other distributions whose files hold a top-level module of autotrain's name, normalised.
+
+    ``importlib.metadata.packages_distributions`` tells the same in 0.7 s: it looks at every file of all distributions.
+    """
+    entries = importlib.metadata.distributions() if found is None else found
+    names = {_normal(entry.metadata["Name"] or "") for entry in entries if _brings_the_module(entry)}
+    return tuple(sorted(names - {OWN, ""}))
+
+
+def _brings_the_module(entry: importlib.metadata.Distribution) -> bool:
+    declared = entry.read_text("top_level.txt")
+    if declared:
+        return MODULE in declared.split()
+    return re.search(rf"^{MODULE}(/|\.py,)", entry.read_text("RECORD") or "", re.MULTILINE) is not None
 
 
 def _normal(name: str) -> str:

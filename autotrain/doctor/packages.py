@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from autotrain.doctor.check import Check, Fine, NotDone, Outcome, Problem, Severity
 from autotrain.doctor.facts import Facts
-from autotrain.doctor.installed import Installed
-from autotrain.errors import InstallationError
-from autotrain.installation import RIVAL, check_installation
+from autotrain.doctor.installed import Distribution, Installed
+from autotrain.installation import RIVAL, reinstallation
 
 SAME_FILES = (
     ("PIL", ("pillow", "pillow-simd", "pil")),
@@ -22,37 +21,29 @@ PILLOW_INSTALL = "https://pillow.readthedocs.io/en/stable/installation/building-
 
 
 def name_clash(facts: Facts) -> Outcome:
-    """Look for the other project with a module and a command named autotrain."""
-
-    def version(name: str) -> str:
-        found = facts.installed.find(name)
-        if found is None:
-            raise _missing(name)
-        return found.version
-
-    try:
-        check_installation(version)
-    except InstallationError as problem:
-        found = facts.installed.find(RIVAL)
-        assert found is not None
-        evidence, _, rest = str(problem).partition(". ")
-        remedy, _, command = rest.partition(": ")
-        return Problem(
-            severity=Severity.CRASH,
-            what=f"{RIVAL} {found.version} is installed too",
-            evidence=f"{evidence}; it lies in {found.folder}",
-            cost="every other command of autotrain stops; without that, parts of two programs would run as one",
-            remedy=remedy[:1].lower() + remedy[1:],
-            command=command,
-            source="https://pypi.org/project/autotrain-advanced/",
-        )
-    return Fine(fact=f"no {RIVAL} beside autotrain")
+    """Look for other projects with a module named autotrain: one by its name, any by its files."""
+    rival = facts.installed.find(RIVAL)
+    names = dict.fromkeys([*([RIVAL] if rival is not None else []), *facts.namesakes])
+    return [_clash(name, facts.installed.find(name)) for name in names] or Fine(
+        fact="no other project with a module named autotrain"
+    )
 
 
-def _missing(name: str) -> Exception:
-    from importlib.metadata import PackageNotFoundError
-
-    return PackageNotFoundError(name)
+def _clash(name: str, found: Distribution | None) -> Problem:
+    known = name == RIVAL  # which other commands know too
+    words = name if found is None else f"{name} {found.version}"
+    return Problem(
+        severity=Severity.CRASH,
+        what=f"{words} is installed too",
+        evidence=f"{words} has a module named 'autotrain' as well, so each overwrites the other's files"
+        f"{f'; it lies in {found.folder}' if found is not None else ''}",
+        cost="every other command of autotrain stops; without that, parts of two programs would run as one"
+        if known
+        else "parts of two programs may run as one: whichever was installed last lies over the other",
+        remedy="use an environment of its own for each, or, from your copy of autotrain's repository",
+        command=" && ".join(reinstallation(name)),
+        source="https://pypi.org/project/autotrain-advanced/" if known else "",
+    )
 
 
 def overwritten(facts: Facts) -> Outcome:
@@ -106,10 +97,9 @@ def pillow(facts: Facts) -> Outcome:
     found = facts.pillow
     again = "pip install --force-reinstall --no-cache-dir pillow"
     if found.version is None or found.error is not None:
-        version = "" if found.version is None else f" {found.version}"
         return Problem(
             severity=Severity.CRASH,
-            what=f"Pillow{version} cannot be used",
+            what=f"{found.name} cannot be used",
             evidence=found.error or "it is not there",
             cost="no image file can be opened",
             remedy="install it again",
@@ -119,21 +109,23 @@ def pillow(facts: Facts) -> Outcome:
     if not found.jpeg:
         return Problem(
             severity=Severity.CRASH,
-            what=f"Pillow {found.version} reads no JPEG files",
+            what=f"{found.name} reads no JPEG files",
             evidence="it was built without libjpeg (PIL.features)",
             cost="JPEG files cannot be opened by Pillow",
             remedy="install a wheel, which has it",
             command=again,
             source=PILLOW_INSTALL,
         )
+    copy = "no copy of Pillow-SIMD" if found.simd_copy is None else f"a copy of Pillow-SIMD {found.simd_copy}"
+    copy += " from 'autotrain simd'"
     if found.turbo:
-        return Fine(fact=f"Pillow {found.version} with libjpeg-turbo {found.turbo_version or ''}".rstrip())
+        return Fine(fact=f"{found.name} with libjpeg-turbo {found.turbo_version or ''}".rstrip() + f"; {copy}")
     seconds = facts.decode_times.pillow_s
     measured = "" if seconds is None else f"; measured: {1e3 * seconds:.1f} ms for a photograph of 400 by 533 pixels"
     return Problem(
         severity=Severity.SLOW,
-        what=f"Pillow {found.version} decodes without libjpeg-turbo",
-        evidence="PIL.features.check_feature('libjpeg_turbo') is False: it was built with a plain libjpeg",
+        what=f"{found.name} decodes without libjpeg-turbo",
+        evidence=f"PIL.features.check_feature('libjpeg_turbo') is False: it was built with a plain libjpeg; {copy}",
         cost=f"libjpeg-turbo's authors state 2 to 6 times the speed of libjpeg{measured}",
         remedy="install a wheel, which has it (conda: from conda-forge, with libjpeg-turbo)",
         command=again,

@@ -26,7 +26,7 @@ def fits_memory(facts: Facts) -> Outcome:
     at_least = "" if data.complete else "at least "
     words = f"{at_least}{data.files:,} files, {size_words(data.bytes)}; {size_words(free)} of memory free"
     if data.bytes <= free:
-        return Fine(fact=words)
+        return Fine(fact=words) if data.complete else _unknown(data, words)
     return Problem(
         severity=Severity.NOTE,
         what=f"the data do not fit into memory: {at_least}{size_words(data.bytes)} of {size_words(free)} free",
@@ -38,10 +38,22 @@ def fits_memory(facts: Facts) -> Outcome:
     )
 
 
+def _unknown(data: DataFacts, words: str) -> Problem:
+    """Return what is known of a folder whose listing took too long: a part that fits says nothing of the whole."""
+    return Problem(
+        severity=Severity.NOTE,
+        what=f"the data are at least {size_words(data.bytes)}, and may not fit into memory",
+        evidence=f"{words}; the time to list them was over before all were",
+        cost=f"where they do not, every epoch reads from storage: {_epoch(data)} each at the measured rate",
+        remedy="find out how large they are, and keep files on storage that lists them faster",
+        command=f"du -sh --apparent-size {shlex.quote(data.path)}",
+    )
+
+
 def _epoch(data: DataFacts) -> str:
     if not data.bytes_per_s:
         return "unknown"
-    return time_words(data.bytes / data.bytes_per_s)
+    return f"{'' if data.complete else 'at least '}{time_words(data.bytes / data.bytes_per_s)}"
 
 
 def speed(facts: Facts) -> Outcome:
@@ -61,7 +73,7 @@ def speed(facts: Facts) -> Outcome:
     words = f"{rate}; {cores} cores decode {wanted:,.0f} images/s"
     if data.files_per_s >= ENOUGH * wanted:
         return Fine(fact=words)
-    fits = data.bytes <= facts.memory.budget_bytes
+    fits = data.complete and data.bytes <= facts.memory.budget_bytes
     slower = (
         f"at most {data.files_per_s:,.0f} images/s, {wanted / data.files_per_s:.1f} times less than the cores would"
     )
@@ -82,7 +94,7 @@ def speed(facts: Facts) -> Outcome:
         severity=Severity.SLOW,
         what=what,
         evidence=words,
-        cost=f"measured: every epoch loads {slower}",
+        cost=f"measured: every epoch {'' if data.complete else 'that does not find them in memory '}loads {slower}",
         remedy=remedy,
         command="autotrain fit ... --cache-dir /path/on/local/storage",
     )

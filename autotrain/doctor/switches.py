@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 
 from autotrain.doctor.check import Check, Fine, Outcome, Problem, Severity
@@ -38,6 +39,25 @@ def is_any(*words: str) -> Callable[[str], bool]:
     return lambda value: value.strip().lower() in words
 
 
+class Scope(Enum):
+    """What a switch concerns."""
+
+    ANYTHING = auto()
+    """Training on any device."""
+
+    GPU = auto()
+    """CUDA devices."""
+
+    RANKS = auto()
+    """Several GPUs that train together, wherever they are."""
+
+    NEIGHBOURS = auto()
+    """Several GPUs of one machine that train together."""
+
+    MACHINES = auto()
+    """Several machines that train together."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
     """A variable that costs when it has some values."""
@@ -57,8 +77,8 @@ class Switch:
     severity: Severity = Severity.SLOW
     """What it does to training, on the device that it concerns."""
 
-    gpu: bool = False
-    """Whether it concerns CUDA devices only; without one it is worth knowing at most."""
+    scope: Scope = Scope.ANYTHING
+    """What it concerns; where there is none of that it is worth knowing at most."""
 
 
 SWITCHES = (
@@ -66,54 +86,65 @@ SWITCHES = (
         name="CUDA_LAUNCH_BLOCKING",
         cost="each kernel is waited for, so the CPU never works ahead of the GPU; for debugging",
         source=TORCH_CUDA,
-        gpu=True,
+        scope=Scope.GPU,
     ),
     Switch(
         name="PYTORCH_NO_CUDA_MEMORY_CACHING",
         cost="each tensor's memory is asked of the driver, which waits for the GPU; for debugging",
         source=TORCH_CUDA,
-        gpu=True,
+        scope=Scope.GPU,
     ),
     Switch(
         name="NVIDIA_TF32_OVERRIDE",
         bad=off,
         cost="no NVIDIA library uses TF32, whatever torch asks for: autotrain's precision tf32 has no effect",
         source=TORCH_CUDA,
-        gpu=True,
+        scope=Scope.GPU,
     ),
     Switch(
         name="TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
         cost="matrix products round to TF32 though the plan says fp32: no loss of speed, but of comparability",
         source=TORCH_CUDA,
         severity=Severity.NOTE,
-        gpu=True,
+        scope=Scope.GPU,
     ),
     Switch(
         name="TORCH_CUDNN_V8_API_DISABLED",
         cost="convolutions go by cuDNN's older interface, without its newer kernels",
         source=TORCH_CUDA,
-        gpu=True,
+        scope=Scope.GPU,
     ),
     Switch(
         name="CUDNN_LOGLEVEL_DBG",
         cost="cuDNN records errors or calls; only level 0 has 'no performance penalty'",
         source=CUDNN,
-        gpu=True,
+        scope=Scope.GPU,
     ),
-    Switch(name="NCCL_DEBUG", bad=is_any("trace"), cost="each call of NCCL is written down", source=NCCL, gpu=True),
+    Switch(
+        name="NCCL_DEBUG",
+        bad=is_any("trace"),
+        cost="each call of NCCL is written down",
+        source=NCCL,
+        scope=Scope.RANKS,
+    ),
     Switch(
         name="NCCL_P2P_DISABLE",
         cost="GPUs exchange gradients through the CPU's memory instead of directly",
         source=NCCL,
-        gpu=True,
+        scope=Scope.NEIGHBOURS,
     ),
     Switch(
         name="NCCL_SHM_DISABLE",
         cost="processes of one machine exchange gradients over the network where they cannot directly",
         source=NCCL,
-        gpu=True,
+        scope=Scope.NEIGHBOURS,
     ),
-    Switch(name="NCCL_IB_DISABLE", cost="machines exchange gradients over IP sockets", source=NCCL, gpu=True),
+    Switch(
+        name="NCCL_IB_DISABLE",
+        cost="machines exchange gradients over IP sockets",
+        source=NCCL,
+        scope=Scope.MACHINES,
+    ),
     Switch(
         name="TORCH_DISTRIBUTED_DEBUG",
         bad=is_any("detail"),
@@ -217,16 +248,38 @@ def switches(facts: Facts) -> Outcome:
 
 
 def _problem(switch: Switch, facts: Facts) -> Problem:
-    idle = switch.gpu and not facts.visible_gpus
+    idle = _idle(switch.scope, facts)
     return Problem(
         severity=Severity.NOTE if idle else switch.severity,
         what=f"{switch.name}={facts.environ[switch.name]}",
-        evidence=f"in this process's environment{'; without a GPU here it has no effect yet' if idle else ''}",
+        evidence=f"in this process's environment{f'; {idle} it has no effect yet' if idle else ''}",
         cost=switch.cost,
         remedy="take it out of the environment: shell profile, Dockerfile, job script",
         command=f"unset {switch.name}",
         source=switch.source,
     )
+
+
+def _idle(scope: Scope, facts: Facts) -> str:
+    """Return why switches of a scope have no effect here; empty where they have."""
+    if scope is Scope.ANYTHING:
+        return ""
+    if not facts.visible_gpus:
+        return "without a GPU here"
+    if scope is Scope.GPU:
+        return ""
+    beside = _number(facts.environ, "LOCAL_WORLD_SIZE")
+    machines = _number(facts.environ, "WORLD_SIZE") > (beside or len(facts.visible_gpus))
+    neighbours = max(beside, len(facts.own_gpus)) > 1  # a launcher may show each rank its own GPU alone
+    if scope is Scope.MACHINES:
+        return "" if machines else "on a single machine"
+    return "" if neighbours or (machines and scope is Scope.RANKS) else "with a single GPU"
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    """Return torchrun's variable as a number; 0 where it is none."""
+    value = environ.get(name, "").strip()
+    return int(value) if value.isdecimal() else 0
 
 
 def preloaded(facts: Facts) -> Outcome:

@@ -21,7 +21,7 @@ SLOWER = 1.05
 """By how much more threads than cores have to be slower, measured, before a cost is told."""
 
 CLEARLY_SLOWER = 1.2
-"""By how much fewer threads than cores have to be slower, measured, where nobody has set their number."""
+"""By how much fewer threads than cores have to be slower, measured, before it is a problem."""
 
 LONG_WAIT_MS = 1000
 """Milliseconds of active waiting that are a problem; the default of Intel's OpenMP is 200."""
@@ -100,10 +100,13 @@ def too_few(facts: Facts) -> Outcome:
         threads, cost = min(low.values()), "training on the CPU uses no more cores than it has threads"
     else:
         threads, ratio = found.threads, found.own_step_s / found.usable_step_s
+        fact = f"{many(threads, 'thread')} for {many(usable, 'usable core')}"
+        if threads >= usable:
+            return Fine(fact=fact)
         told = told or "no thread variable is set; torch counts physical cores"
-        if threads >= usable or (not low and ratio < CLEARLY_SLOWER):
-            return Fine(fact=f"{many(threads, 'thread')} for {many(usable, 'usable core')}")
         cost = f"measured: a small block of a network takes {ratio:.1f} times as long as with {many(usable, 'thread')}"
+        if ratio < CLEARLY_SLOWER:  # two threads of one core gain little from each other, whoever set their number
+            return Fine(fact=f"{fact} ({told}); {cost}")
     return Problem(
         severity=Severity.SLOW,
         what=f"{many(threads, 'thread')} for {many(usable, 'usable core')}, and no GPU",

@@ -30,20 +30,8 @@ class Known:
     source: str
     """Address of the report."""
 
-    gpu: bool = False
-    """Whether only CUDA devices have it."""
-
 
 KNOWN = (
-    Known(
-        name="torch",
-        versions=">=2.9.0,<2.10",
-        cost="3D convolutions in bf16 or fp16 take 4 times as long as with 2.8, and more memory",
-        remedy="use 2.10 or newer, which is mended",
-        command="pip install --upgrade torch torchvision",
-        source="https://github.com/pytorch/pytorch/issues/166122",
-        gpu=True,
-    ),
     Known(
         name="torch",
         versions=">=2.13.0.dev20260512,<2.13.0rc1",
@@ -52,16 +40,9 @@ KNOWN = (
         command="pip install --force-reinstall torch torchvision",
         source="https://github.com/pytorch/pytorch/issues/183815",
     ),
-    Known(
-        name="pillow",
-        versions=">=5.1,<=5.3",
-        cost="wheels for Linux load JPEG files slower than 5.0's",
-        remedy="use a newer one",
-        command="pip install --upgrade pillow",
-        source="https://github.com/python-pillow/Pillow/issues/3441",
-    ),
 )
-"""Only what a public report shows with figures or a reproduction."""
+"""Only what a public report shows with figures or a reproduction, and autotrain's requirements let in: of all other
+versions the check of requirements tells."""
 
 ONEDNN_SLOW = "3.12.3"
 """A library inside of torch, whose version no distribution tells."""
@@ -76,9 +57,7 @@ def known_versions(facts: Facts) -> Outcome:
     problems = []
     for entry in KNOWN:
         found = facts.installed.find(entry.name)
-        if found is None or (entry.gpu and not facts.visible_gpus):
-            continue
-        if SpecifierSet(entry.versions).contains(found.version, prereleases=True):
+        if found is not None and SpecifierSet(entry.versions).contains(found.version, prereleases=True):
             problems.append(
                 Problem(
                     severity=Severity.SLOW,
@@ -90,7 +69,11 @@ def known_versions(facts: Facts) -> Outcome:
                     source=entry.source,
                 )
             )
-    return problems or Fine(fact=f"none of {len(KNOWN)} versions that are known to be slow")
+    return problems or Fine(fact=f"none of the versions that are known to be slow: {_listed()}")
+
+
+def _listed() -> str:
+    return "; ".join(f"{entry.name} {entry.versions}" for entry in KNOWN)
 
 
 def onednn(facts: Facts) -> Outcome:

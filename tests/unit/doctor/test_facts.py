@@ -4,19 +4,24 @@ import importlib.metadata
 import sys
 
 import pytest
+import rich.style  # noqa: F401 - draws a random number when it is first imported, which the command has it be
 from healthy import CPU, GPU, TORCH, made
+from PIL import Image
 
-from autotrain.doctor import decoding, folders
+from autotrain.cli.main import run
+from autotrain.decode import simd
+from autotrain.doctor import decoding, folders, gpu_load
 from autotrain.doctor import facts as facts_module
 from autotrain.doctor.check import NotDone
 from autotrain.doctor.decoding import decode_times, pillow_facts, simplejpeg_missing
 from autotrain.doctor.facts import Facts
 from autotrain.doctor.folders import data_facts, temporary_folder
 from autotrain.doctor.gpu_load import copy_rate, load
-from autotrain.doctor.installed import installed
+from autotrain.doctor.installed import installed, namesakes
 from autotrain.doctor.interpreter import interpreter
 from autotrain.doctor.torch_facts import torch_facts
-from autotrain.errors import DataError
+from autotrain.errors import DataError, InstallationError
+from autotrain.installation import check_installation, reinstallation
 
 
 def test_the_files_of_a_folder_are_counted_read_and_decoded(jpeg_folder):
@@ -35,6 +40,23 @@ def test_files_that_are_no_images_are_not_decoded(tmp_path):
     (tmp_path / ".hidden").write_bytes(bytes(9))
     found = data_facts(tmp_path, readers=3, quick=True)
     assert (found.files, found.bytes, found.decode_s) == (2, 1008, None)
+
+
+@pytest.mark.parametrize("error", [Image.DecompressionBombError, SyntaxError, ValueError, OSError])
+def test_an_image_that_pillow_refuses_in_any_way_is_passed_over(jpeg_folder, tmp_path, monkeypatch, error):
+    open_image = Image.open
+
+    def refusing(path, *arguments):
+        if "odd" in str(path):
+            raise error("odd")
+        return open_image(path, *arguments)
+
+    for name in ("odd.png", "fine.jpg"):
+        (tmp_path / name).write_bytes((jpeg_folder / "apple/00.jpg").read_bytes())
+    monkeypatch.setattr(Image, "open", refusing)
+    assert data_facts(tmp_path, readers=1).decode_s > 0
+    (tmp_path / "fine.jpg").unlink()
+    assert data_facts(tmp_path, readers=1).decode_s is None
 
 
 def test_counting_stops_when_its_time_is_over(tmp_path, monkeypatch):
@@ -82,12 +104,57 @@ def test_metadata_is_read_with_its_folder(tmp_path):
     assert found.find("Pillow.SIMD") is entry
 
 
+def test_other_distributions_that_bring_a_module_of_this_name_are_told_by_their_files(tmp_path):
+    files = {
+        "autotrain_lite": ("top_level.txt", "autotrain\nautotrain_lite\n"),
+        "auto.gluten": ("RECORD", "auto_gluten-1.0.dist-info/METADATA,,\nautotrain/__init__.py,sha256=0,1\n"),
+        "one-file": ("RECORD", "autotrain.py,,\n"),
+        "autotrain-torch": ("RECORD", "autotrain/__init__.py,,\n"),
+        "autotrainer": ("RECORD", "autotrainer/__init__.py,,\nlib/autotrain/__init__.py,,\n"),
+    }
+    for name, (file, text) in files.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / file).write_text(text)
+    found = namesakes(importlib.metadata.distributions(path=[str(tmp_path)]))
+    assert found == ("auto-gluten", "autotrain-lite", "one-file")
+    owners = importlib.metadata.packages_distributions().get("autotrain", [])
+    assert Facts().namesakes == tuple(sorted({name.lower() for name in owners} - {"autotrain-torch"}))
+
+
+def test_remedies_name_a_copy_of_the_repository_as_the_package_is_not_on_pypi(monkeypatch, capsys):
+    remove, install = reinstallation("autotrain-advanced")
+    with pytest.raises(InstallationError) as problem:
+        check_installation(lambda name: "0.8.36")
+    assert str(problem.value).endswith(f": {remove}, then from your copy of autotrain's repository: {install}")
+    assert install == "pip install --force-reinstall --no-deps ."
+    monkeypatch.setitem(sys.modules, "autotrain.doctor.facts", None)
+    assert run(["doctor"]) == 2
+    assert "from your copy of its repository: pip install ." in capsys.readouterr().err
+
+
 def test_the_decoders_of_this_environment():
     found = pillow_facts()
     assert (found.error, found.jpeg) == (None, True)
+    assert found.name == simd.in_use()
+    assert found.simd_copy is None
     times = decode_times(repeats=1)
     assert 0 < times.pillow_s < 1
     assert (times.simplejpeg_s is None) == (simplejpeg_missing() is not None)
+
+
+def test_the_copy_of_pillow_simd_is_found(tmp_path, monkeypatch):
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "Pillow_SIMD-9.5.0.post2.dist-info").mkdir()
+    monkeypatch.setenv(simd.VARIABLE, str(tmp_path))
+    assert pillow_facts().simd_copy == "9.5.0.post2"
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(simd, "installed", homeless)
+    assert (pillow_facts().error, pillow_facts().simd_copy) == (None, None)
 
 
 def test_a_pillow_that_is_broken_is_a_fact(monkeypatch):
@@ -131,6 +198,17 @@ def test_a_device_is_asked_for_its_state_while_it_works():
     assert load(place, lambda: asked.append("state") or GPU, seconds=0.01, side=8) is GPU
     assert asked == ["state"]
     assert copy_rate(place, size=1 << 16) > 0
+
+
+def test_the_work_that_is_queued_outlasts_the_question(monkeypatch):
+    import torch
+
+    products, asked, real = [], [], torch.mm
+    clock = iter(range(1000))
+    monkeypatch.setattr(gpu_load.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(torch, "mm", lambda *matrices, out: products.append(1) or real(*matrices, out=out))
+    load(torch.device("cpu"), lambda: asked.append(len(products)), seconds=100, side=8)
+    assert asked == [4 * 99 + 99]
 
 
 def test_gpus_and_cores_are_looked_at_before_torch_uses_them(monkeypatch):
