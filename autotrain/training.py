@@ -40,7 +40,8 @@ class Training:
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Metrics of the validation set by name: objects with ``update(outputs, labels)``, ``compute()`` and ``reset()``,
-    such as torchmetrics has."""
+    such as torchmetrics has. A dict that one computes becomes several numbers, ``name_key``; with several processes
+    a metric has to compute over all, as torchmetrics' do."""
 
     log: str | Path | Sequence[str | Path] = ()
     """Where every epoch is written down: a ``.jsonl`` or ``.csv`` file, a folder for TensorBoard, or several."""
@@ -59,8 +60,9 @@ class Training:
     """How many of the last checkpoints stay."""
 
     best_by: str | None = None
-    """``accuracy`` (the more the better), ``validation_loss`` (the less) or one of ``metrics`` (the more, unless its
-    ``higher_is_better`` is false): the checkpoint of the best epoch stays too; accuracy where None and there is one."""
+    """``accuracy`` (the more the better), ``validation_loss`` (the less) or a number of ``metrics`` (the more, unless
+    ``higher_is_better`` is false there): the checkpoint of the best epoch stays too; where None, accuracy, or the loss
+    where there is none."""
 
     resume: str | Path = NEVER
     """``auto`` goes on from the folder's latest checkpoint where there is one; a path from that checkpoint; ``never``
@@ -73,9 +75,13 @@ class Training:
             raise TaskError(f"ema: {self.ema} is no decay from 0 to below 1, such as 0.9998")
         if self.keep < 1:
             raise TaskError(f"keep: {self.keep} checkpoints; at least the last one is kept, so give 1 or more")
-        if self.best_by is not None and self.best_by not in (*BETTER, *self.metrics):
+        if self.best_by is not None and self.best_by not in BETTER and self._source(self.best_by) is None:
             raise TaskError(f"best_by: {unknown('metric', self.best_by, (*BETTER, *self.metrics))}")
         for name, metric in self.metrics.items():
+            if name in RECORDED:
+                raise TaskError(
+                    f"metrics: every epoch has a number '{name}'; name yours otherwise, such as 'own_{name}'"
+                )
             missing = [method for method in ("update", "compute", "reset") if not hasattr(metric, method)]
             if missing:
                 raise TaskError(f"metrics: '{name}' has no {missing[0]}(); give objects as torchmetrics has them")
@@ -98,8 +104,25 @@ class Training:
         """Return 1 where more of a metric is better, -1 where less is."""
         if name in BETTER:
             return BETTER[name]
-        return -1.0 if getattr(self.metrics[name], "higher_is_better", None) is False else 1.0
+        return -1.0 if getattr(self._source(name), "higher_is_better", None) is False else 1.0
+
+    def _source(self, name: str) -> Any:
+        """Return the metric that a number is computed by, a part of a collection where it is; None if there is none."""
+        if name in self.metrics:
+            return self.metrics[name]
+        for own, metric in self.metrics.items():
+            if name.startswith(f"{own}_"):
+                return getattr(metric, name.removeprefix(f"{own}_"), metric)
+        return None
 
 
 BETTER = {"accuracy": 1.0, "validation_loss": -1.0}
 """Metrics by which a checkpoint can be the best, and which way is better."""
+
+RECORDED = frozenset(
+    (
+        *("epoch", "step", "images", "seconds", "wait_s", "images_per_s", "loss", "lr"),
+        *("validation_s", "validation_loss", "accuracy", "metrics"),
+    )
+)
+"""Names in an epoch's record and in the logs, which no metric can have."""

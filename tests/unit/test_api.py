@@ -10,7 +10,8 @@ from torch import nn
 
 import autotrain
 from autotrain import Plan, Settings, Task, api
-from autotrain.application import applicable
+from autotrain import world as world_module
+from autotrain.application import applicable, disagreement, facts_of, here, made_for_others
 from autotrain.errors import (
     AutotrainError,
     DataError,
@@ -24,9 +25,12 @@ from autotrain.hardware.machine import machine_facts
 from autotrain.knobs.base import Effect
 from autotrain.measure.session import Session
 from autotrain.plan.evidence import Verdict
+from autotrain.plan.provenance import Provenance
 from autotrain.preparation import prepare_workload
 from autotrain.search.job import job_facts
 from autotrain.search.planner import provenance
+from autotrain.team import Team
+from autotrain.world import World
 
 
 @pytest.fixture
@@ -202,6 +206,99 @@ def test_a_plan_that_cannot_run_here_is_refused_or_folded(change, tiny_model, da
         workload = prepare_workload(Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu"))
         folded = applicable(plan, workload, machine_facts(), name="the plan")
         assert folded.settings == Settings()
+
+
+class Ranks(Team):
+    """A team in which the other ranks say what this one says, but for some of it."""
+
+    def __init__(self, other=lambda said: said, **facts):
+        super().__init__(World(**{"world_size": 2, "local_world_size": 2, **facts}))
+        self.other = other
+
+    @property
+    def alone(self):
+        return False
+
+    def everyone(self, thing):
+        return [thing, *(self.other(thing) for _ in range(self.world.world_size - 1))]
+
+
+def test_what_several_ranks_cannot_have_is_left_out_of_a_plan(tiny_model, dataset, caplog):
+    """One process has begun a training with it, and many go on."""
+    workload = prepare_workload(Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu"))
+    plan = Plan(settings=Settings(compile="default", workers=1))
+    with caplog.at_level(logging.WARNING, logger="autotrain"):
+        used = applicable(plan, replace(workload, team=Ranks()), machine_facts(), name="last.pt")
+    assert used.settings == Settings(workers=1)
+    (words,) = caplog.messages
+    assert words.startswith("last.pt: compile = default is left out: ")
+    assert "which several ranks cannot share" in words
+
+
+@pytest.mark.parametrize(
+    ("made", "now", "others"),
+    [
+        ((8, 8), (8, 8), False),
+        ((8, 8), (8, 1), True),
+        ((8, 8), (4, 4), True),
+        ((8, 0), (8, 1), False),  # not known
+        ((0, 0), (8, 8), False),  # by hand
+    ],
+)
+def test_a_plan_is_of_processes_in_all_and_on_a_machine(tiny_model, dataset, made, now, others):
+    workload = prepare_workload(Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu"))
+    team = Ranks(world_size=now[0], local_world_size=now[1])
+    facts = Provenance(processes=made[0], processes_per_machine=made[1])
+    plan = Plan(settings=Settings(), provenance=facts)
+    assert made_for_others(plan, replace(workload, team=team)) is others
+
+
+def test_ranks_with_the_same_task_learn_who_shares_their_cores(tiny_model, dataset, monkeypatch):
+    monkeypatch.setattr(world_module, "_share", None)
+    monkeypatch.setattr("autotrain.application.affinity", lambda: frozenset(range(4)))
+    task = Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu")
+    quota = {"quota": None}
+    facts = machine_facts()
+    monkeypatch.setattr("autotrain.application.machine_facts", lambda: replace(facts, cpu=replace(facts.cpu, **quota)))
+    workload, _ = here(task, Ranks())
+    assert workload.batch_size == 8
+    assert world_module._share == 2
+    here(task, Ranks(lambda said: (*said[:3], frozenset(range(4, 8)))))
+    assert world_module._share == 4
+    here(task, Ranks(lambda said: (*said[:2], "another machine", said[3])))
+    assert world_module._share == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dataset": 23}, "number of training images of rank 1 on there is 23, that of rank 0 on .* is 24"),
+        ({"seed": 1}, "seed of rank 1 on there is 1"),
+        ({"duration": "3ep"}, "duration of rank 1 on there is 9 steps"),
+        ({"sampler": [*range(12), *range(11, -1, -1)]}, "order of the first epoch of rank 1"),
+        ({"labels": 1}, "labels of rank 1"),
+    ],
+)
+def test_a_rank_with_another_task_is_named_with_its_machine(tiny_model, dataset, monkeypatch, change, words):
+    """Nobody would notice parts that overlap, and steps in other numbers would wait for each other without end."""
+    monkeypatch.setattr(world_module, "_share", None)
+    task = Task(model=tiny_model(), dataset=dataset, batch_size=8, device="cpu", duration="2ep")
+    images, labels = dataset
+    if "dataset" in change:
+        change = {"dataset": (images[:23], labels[:23])}
+    if "labels" in change:
+        change = {"dataset": (images, (labels + 1) % 3)}
+    theirs = facts_of(prepare_workload(replace(task, **change)))
+    with pytest.raises(TaskError, match=f"not given the same task: the {words}"):
+        here(task, Ranks(lambda said: ("there", theirs, *said[2:])))
+
+
+def test_the_odd_one_of_many_is_named_and_not_the_first():
+    said = [(f"node-{rank}", {"seed": 7 if rank == 0 else 0}) for rank in range(4)]
+    words = disagreement(said)
+    assert words is not None
+    assert "the seed of rank 0 on node-0 is 7, that of rank 1 on node-1 is 0" in words
+    assert disagreement(said[1:]) is None
 
 
 def test_a_plan_of_another_machine_or_task_is_warned_of(tiny_model, dataset, options, caplog):

@@ -166,8 +166,11 @@ def test_the_demo_probes_then_trains_with_the_plan(
     assert "90.0%" in capsys.readouterr().out
 
 
-def test_slurm_starts_one_launcher_per_machine_that_meets_the_others_on_the_first(tmp_path: Path) -> None:
-    """With commands of SLURM's that say what they are given."""
+@pytest.mark.parametrize("cores", ["64", None])
+def test_slurm_starts_one_launcher_per_machine_that_meets_the_others_on_the_first(
+    tmp_path: Path, cores: str | None
+) -> None:
+    """With commands of SLURM's that say what they are given; srun is told how many cores a launcher has."""
     for name, script in {
         "scontrol": 'printf "%s\\n" node-7 node-8',
         "srun": 'printf "%s\\n" "$@"',
@@ -175,6 +178,8 @@ def test_slurm_starts_one_launcher_per_machine_that_meets_the_others_on_the_firs
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     given = {"SLURM_JOB_NODELIST": "node-[7-8]", "SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "2"}
+    if cores is not None:
+        given["SLURM_CPUS_PER_TASK"] = cores
     ended = subprocess.run(
         [str(EXAMPLES / "slurm.sh"), "--duration", "2ep"],
         env={**os.environ, **given, "SLURM_GPUS_ON_NODE": "4", "PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -183,6 +188,8 @@ def test_slurm_starts_one_launcher_per_machine_that_meets_the_others_on_the_firs
         check=True,
     )
     words = ended.stdout.split("\n")
+    if cores is not None:
+        assert words.pop(0) == f"--cpus-per-task={cores}"
     assert words[0] == "torchrun"
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=node-7:29400", "--rdzv-id=42"} <= set(words)
     command = words[words.index("-m") + 1 : -1]

@@ -241,5 +241,5 @@ def test_a_sampler_that_divides_the_data_itself_is_refused(make: Make, parts: in
     if parts == 1:
         assert make(sampler=sampler, batch_size=4).stream().steps_per_epoch == 3
         return
-    with pytest.raises(TaskError, match="DistributedSampler picks one of 2 parts .* leave sampler= out"):
+    with pytest.raises(TaskError, match=r"DistributedSampler picks one of 2 parts .* leave sampler= out"):
         make(sampler=sampler)

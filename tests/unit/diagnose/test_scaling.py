@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotrain.diagnose.scaling import Link, link_of, scaled
+from autotrain.diagnose.scaling import BUCKET, Link, link_of, scaled
 
 steps = st.floats(1e-3, 1.0)
 sizes = st.integers(1 << 10, 1 << 30)
@@ -34,7 +34,11 @@ def test_a_ring_sends_each_gradient_nearly_twice_and_hides_it_under_the_backward
     assert found.exposed_s == pytest.approx(0.175 - 0.1 * 2 / 3)
     assert scaled(0.1, 100_000_000, 8, link, hides=False).exposed_s == found.exchange_s
     hidden = scaled(1.0, 100_000_000, 8, link)
-    assert hidden.exposed_s == pytest.approx(2 * 7 / 8 * (1 << 20) / 1e9)  # the last bucket has nothing to hide under
+    assert hidden.exposed_s == pytest.approx(2 * 7 / 8 * BUCKET / 2 / 1e9)  # the last bucket has nothing to hide under
+    halved = scaled(1.0, 50_000_000, 8, link, bucket=BUCKET // 2)
+    assert halved.exposed_s == pytest.approx(hidden.exposed_s / 2)  # as it would be in bfloat16
+    small = scaled(1.0, 1 << 20, 8, link)
+    assert small.exposed_s == small.exchange_s  # one bucket takes all, and is complete at the end
 
 
 @pytest.mark.parametrize("ranks", [2, 8])

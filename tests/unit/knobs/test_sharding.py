@@ -12,8 +12,10 @@ from torch import nn
 from autotrain.knobs.buckets import Buckets
 from autotrain.knobs.gradient_precision import GradientPrecision
 from autotrain.knobs.gradient_views import GradientViews
+from autotrain.knobs.gradients import least_part
 from autotrain.knobs.sharding import Sharding, needs_sharding
 from autotrain.settings import Settings
+from autotrain.world import World
 
 pytestmark = pytest.mark.usefixtures("own_draws")
 
@@ -68,6 +70,19 @@ def test_the_rest_is_legal() -> None:
     assert legal(SHARDED, workload()) is None
     assert legal(Settings(sharding="full", optimizer_kernel="fused"), workload(device="cuda")) is None
     assert legal(Settings(precision="fp16"), workload()) is None
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ranks", "least"), [(16, 7, 2), (16, 2, 8), (10, 2, 4), (10, 4, 2), (7, 4, 1), (14, 2, 6)]
+)
+def test_all_ranks_pass_a_batch_in_as_many_parts(batch_size: int, ranks: int, least: int) -> None:
+    """Seven ranks have two images of 16 each, but for the last one, which has four."""
+    given = workload()
+    given.batch_size, given.team.world = batch_size, World(world_size=ranks, local_world_size=ranks)
+    assert least_part(given) == least
+    assert legal(Settings(sharding="full", micro_batches=least), given) is None
+    assert f"one has {least} of its images" in str(legal(Settings(sharding="full", micro_batches=least + 1), given))
+    assert legal(Settings(micro_batches=least + 1), given) is None
 
 
 def test_a_model_is_sharded_where_it_fills_a_device() -> None:

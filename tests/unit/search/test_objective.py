@@ -1,12 +1,22 @@
 """The best is what trains soonest to its end, among what may be chosen at all."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import Failed, Guard
-from autotrain.search.objective import OPEN_END_IMAGES, best, candidates, cost, least_needed, predicted_s, training_s
+from autotrain.search.objective import (
+    OPEN_END_IMAGES,
+    best,
+    candidates,
+    cost,
+    filling_images,
+    least_needed,
+    predicted_s,
+    training_s,
+)
 from autotrain.settings import Settings
 
 DEFAULT = Settings()
@@ -47,6 +57,30 @@ def test_what_a_cache_costs_counts_when_others_are_ruled_out(make_session, measu
     plain, kept = (made.find(Kind.FULL, settings) for settings in (DEFAULT, cached))
     assert least_needed(made, plain) == pytest.approx(plain.rate.low)
     assert least_needed(made, kept) == pytest.approx(640 / 1.9 * kept.rate.low / kept.rate.value, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_ranks_fill_caches_of_their_own_as_images_come_their_way(make_session, measure, kind):
+    """In memory each of four has one, on disk each of two machines; every epoch deals the images anew."""
+    cached = replace(DEFAULT, cache=kind)
+    made = make_session(measure(DEFAULT, 64.0), measure(cached, 640.0))
+    made = replace(made, job=replace(made.job, processes=4, machines=2, planned_images=640))
+    count = {"ram": 4, "disk": 2}[kind]
+    dealt, missing = random.Random(0), 0
+    for _ in range(300):
+        kept = [set() for _ in range(count)]
+        for _ in range(10):
+            for image in range(64):
+                own = kept[dealt.randrange(count)]
+                missing += image not in own
+                own.add(image)
+    assert filling_images(made, cached) == pytest.approx(missing / 300, rel=0.02)
+    burst = made.find(Kind.FULL, cached)
+    seconds = filling_images(made, cached) / 64 + (640 - filling_images(made, cached)) / 640
+    assert training_s(made, burst) - burst.startup_s == pytest.approx(seconds, rel=0.01)
+    assert cost(made, cached).seconds(burst.rate.value) == pytest.approx(seconds, rel=0.01)
+    part = replace(made, job=replace(made.job, planned_images=16))
+    assert filling_images(part, cached) == 16  # within one epoch nothing comes twice
 
 
 def test_compiling_counts_once(make_session, measure):

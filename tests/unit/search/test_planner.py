@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autotrain.diagnose.finding import Bottleneck, Finding
+from autotrain.measure.exchange import Exchange, RankTime
 from autotrain.measure.session import Attribution, Guard, LargestBatch, PolicyCost
 from autotrain.plan.evidence import Verdict
 from autotrain.plan.plan import Plan
@@ -187,3 +188,21 @@ def test_a_stored_session_gives_the_same_plan_but_for_when_it_was_made(won, lost
         assert again.provenance.date == ""
         now = replace(again.provenance, date=made.provenance.date, autotrain=made.provenance.autotrain)
         assert replace(now, processes=1, processes_per_machine=1) == made.provenance
+
+
+def test_a_plan_says_how_long_a_cache_takes_to_fill(make_session, measure, make_duel, workload):
+    cached = replace(DEFAULT, cache="ram")
+    alone = make_session(measure(DEFAULT, 64.0), measure(cached, 640.0), chosen=cached, duels=(make_duel(cached, 9.0),))
+    assert any("the cache is filled in the first epoch" in words for words in plan_of(alone, None).evidence.findings)
+    ranks = replace(alone, job=replace(alone.job, processes=8))
+    (words,) = (entry for entry in plan_of(ranks, None).evidence.findings if "cache" in entry)
+    assert words.startswith("each of 8 processes fills a cache of its own, the first epoch at about 64 images/s")
+    assert "half of what it reads is there by epoch 7, nine tenths by epoch 19" in words
+
+
+def test_a_stored_session_knows_the_processes_and_how_they_were_spread(won):
+    made = replace(won, job=replace(won.job, processes=8, machines=2))
+    assert (plan_of(made, None).provenance.processes, plan_of(made, None).provenance.processes_per_machine) == (8, 4)
+    ranks = tuple(RankTime(host=host, training_s=0.1, loading_s=0.1) for host in ("a", "b", "a", "b"))
+    told = replace(won, exchange=Exchange(together_s=0.1, apart_s=0.1, bytes=8, ranks=ranks))
+    assert (plan_of(told, None).provenance.processes, plan_of(told, None).provenance.processes_per_machine) == (4, 2)

@@ -204,6 +204,38 @@ def test_the_choice_of_another_machine_is_known_to_all_and_the_first_one_stays(s
     assert other.concluded() == space.members[3]
     other.conclude(space.members[4])
     assert make(space, path).concluded() == space.members[3]
+    monkeypatch.undo()
+    assert first.concluded() is None
+    first.conclude(space.members[5])  # it has probed again, and found something better
+    monkeypatch.setattr("autotrain.search.storage.place", lambda: "another-machine pid:[1]")
+    assert other.concluded() == space.members[5]
+
+
+@pytest.mark.parametrize("name", ["shared.journal", "shared.db"])
+def test_of_two_machines_that_conclude_at_once_both_know_which_was_first(space, tmp_path, monkeypatch, name):
+    """Neither had read the other's before it wrote its own."""
+    one = make(space, tmp_path / name)
+    monkeypatch.setattr("autotrain.search.storage.place", lambda: "another-machine pid:[1]")
+    other = make(space, tmp_path / name)
+    assert one.concluded() is other.concluded() is None
+    one.conclude(space.members[3])
+    other.conclude(space.members[4])
+    assert other.concluded() == space.members[3]
+    monkeypatch.undo()
+    assert one.concluded() is None
+
+
+def test_what_was_concluded_with_is_no_trial_for_anybody(space, tmp_path, measure):
+    study = make(space, tmp_path / "study.journal")
+    assert "new" in study.words()
+    trial, settings = study.ask()
+    study.tell(trial, 1.0, measure(settings, 100.0))
+    study.conclude(settings)
+    again = make(space, tmp_path / "study.journal")
+    assert again.words() == "goes on, with 1 measurement of other probes"
+    assert len(again.earlier()) == 1
+    again.enqueue(space.members[7])
+    assert [suggested for _, suggested in again.ask_batch(1)] == [space.members[7]]
 
 
 def test_two_machines_measure_nothing_twice(space, tmp_path, measure):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autotrain.knobs.base import Side
+from autotrain.knobs.base import Choices, Side
 from autotrain.knobs.registry import Space, key, legal_space
 from autotrain.measure.clock import Clock
 from autotrain.measure.measurement import Kind, Measurement, Window
@@ -509,3 +509,40 @@ def test_a_turn_is_much_longer_than_the_wait_for_a_sample(measurements: Any, sec
 def test_sides_are_told_apart_by_what_they_depend_on() -> None:
     assert key(BF16, Side.COMPUTE) == key(BOTH, Side.COMPUTE) != key(WORKERS, Side.COMPUTE)
     assert Failed(settings=BF16, reason="") != Failed(settings=BOTH, reason="")
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(195.0, True), (180.0, False)])
+def test_what_another_machine_came_first_with_is_taken_where_it_is_a_near_equal(
+    workload, make_session, measure, monkeypatch, tmp_path, rate, taken
+):
+    """Also where it was not known before this one's own duel."""
+    found = legal_space(workload, make_session().machine)
+    space = Space(default=DEFAULT, choices=found.choices, members=(DEFAULT, BF16, WORKERS))
+    session = make_session(measure(DEFAULT, 100.0), measure(BF16, 200.0))
+    recorder = Recorder(workload, session, lambda event: None, FakeClock())
+    tournament = Tournament(recorder, space, Budget(60.0, FakeClock()), lambda event: None)
+    own = Study(space, seed=0, path=tmp_path / "shared.journal", name="job")
+    tournament.share(own)
+    assert tournament.equal_elsewhere(BF16) is None
+    monkeypatch.setattr("autotrain.search.storage.place", lambda: "another-machine pid:[1]")
+    other = Study(space, seed=0, path=tmp_path / "shared.journal", name="job")
+    other.add_known(WORKERS, 1.0, measure(WORKERS, rate))
+    other.conclude(WORKERS)
+    monkeypatch.undo()
+    tournament.share(own)
+    assert tournament.equal_elsewhere(BF16) == (WORKERS if taken else None)
+    assert tournament.equal_elsewhere(WORKERS) is None
+
+
+def test_a_cache_of_another_run_that_has_no_room_here_is_not_taken_over(workload, make_session, measure, tmp_path):
+    cached = replace(DEFAULT, cache="ram")
+    offered = {"cache": Choices(allowed=("none", "ram")), "workers": Choices(allowed=(0, 2))}
+    wide = Space(default=DEFAULT, choices=offered, members=(DEFAULT, WORKERS, cached))
+    study = Study(wide, seed=0, path=tmp_path / "shared.journal", name="job")
+    for settings in (WORKERS, cached):
+        study.add_known(settings, 1.0, measure(settings, 900.0))
+    narrow = replace(wide, choices={**offered, "cache": Choices(allowed=("none",))}, members=(DEFAULT, WORKERS))
+    recorder = Recorder(workload, make_session(measure(DEFAULT, 100.0)), lambda event: None, FakeClock())
+    tournament = Tournament(recorder, narrow, Budget(60.0, FakeClock()), lambda event: None)
+    tournament.share(study)
+    assert {entry.settings for entry in recorder.session.of(Kind.FULL)} == {DEFAULT, WORKERS}

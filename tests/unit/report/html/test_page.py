@@ -11,7 +11,9 @@ from autotrain.measure.session import Failed, Session
 from autotrain.plan.evidence import Evidence, Verdict
 from autotrain.plan.plan import Plan
 from autotrain.report.html.page import report_page, summary_snippet
+from autotrain.report.worth import value_text
 from autotrain.search.probe import finding_of
+from autotrain.search.recorder import describe
 from autotrain.settings import Settings
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -59,12 +61,11 @@ def sections_of(page: str) -> list[str]:
 
 def test_a_rich_session_has_every_section_and_figure(rich_page):
     assert sections_of(rich_page) == [
-        *("time", "resources", "settings", "duel", "search", "augmentation", "numerics", "what-if", "predictions"),
-        *("cost", "schedule", "machine", "data"),
+        *("time", "resources", "settings", "duel", "search", "slices", "augmentation", "numerics", "what-if"),
+        *("predictions", "cost", "schedule", "machine", "data"),
     ]
-    labels = [str(entry["aria-labelledby"]) for entry in Document(rich_page).all("svg") if entry.get("role") == "img"]
-    assert [label.split("-title")[0].split()[0] for label in labels] == [
-        *("ratio-t", "duel-plot", "history-plot", "guard-1", "guard-2", "predictions-plot", "schedule-plot"),
+    assert [entry["id"] for entry in Document(rich_page).all("svg") if entry.get("role") == "img"] == [
+        *("ratio-plot", "duel-plot", "history-plot", "guard-1", "guard-2", "predictions-plot", "schedule-plot"),
     ]
 
 
@@ -82,7 +83,8 @@ def test_a_proven_plan_leads_with_the_ratio_and_its_interval(rich_page):
         "memory_format = channels_last instead of contiguous 0.91x 0.89 to 0.94, n=12 1.12x",
         "dead worker",
         "cannot exceed 201 images/s; the best so far has 398",
-        "behind, so stopped early",
+        "stopped early, clearly behind number 4 with 370",
+        "but failed: numerics guard: a loss that is not finite",
         "precision tf32 a format of CUDA devices",
         "crop, in workers chosen 3% (0% to 5%) 390 (380 to 399)",
         "rand, on the device 25% predicted 300 predicted",
@@ -100,12 +102,19 @@ def test_a_proven_plan_leads_with_the_ratio_and_its_interval(rich_page):
         assert part in words, part
 
 
-def test_nothing_proven_is_said_as_plainly(told):
-    session = replace(told.session, chosen=told.session.default)
-    page = report_page(session, None, told.finding)
+def test_everything_that_was_not_measured_has_its_reason(rich, rich_page):
+    words = Document(rich_page).words
+    for entry in rich.failures:
+        assert f"{describe(entry.settings, rich.default)} {'in training alone ' * entry.alone}{entry.reason}" in words
+    for knob, value, reason in rich.left_out:
+        assert f"{knob} {value_text(value)} {reason}" in words
+
+
+def test_nothing_proven_is_said_as_plainly(inconclusive, told):
+    page = report_page(inconclusive, None, told.finding)
     words = Document(page).words
     assert "Inconclusive Nothing beats the default beyond the noise, so the default stays" in words
-    assert "gave 1.94x (1.93 to 1.95, n=8) in the duel" in words
+    assert "The best candidate, channels-last, 2 workers, gave 1.00x (0.99 to 1.01, n=8) in the duel" in words
     assert "pays back after" not in words
     assert "settings" not in sections_of(page)
 

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from autotrain.report.html.svg import Plot, Scale, element, linear, logarithmic, strip, to_markup
+from autotrain.report.html.svg import Plot, Scale, axis, element, linear, logarithmic, strip, to_markup
 
 
 def test_a_linear_scale_is_a_share_of_its_range():
@@ -43,6 +43,14 @@ def test_what_is_drawn_is_xml_whatever_the_words_say():
     made = strip([element("text", words, x="1%", class_=words)])
     (text,) = ElementTree.fromstring(str(made))
     assert text.text == text.get("class") == "<b>&\ufffd\ufffd\"'"
+
+
+def test_words_of_an_axis_that_would_meet_on_a_narrow_page_can_be_left_out():
+    scale = Scale(low=0.0, high=100.0)
+    far = ElementTree.fromstring(str(axis(scale, ["0", "50", "100"], [0, 50, 100])))
+    near = ElementTree.fromstring(str(axis(scale, ["1,880", "1,890", "1,900", "1,910"], [4, 35, 65, 95])))
+    assert [text.get("class") for text in far if text.text] == [None] * 3
+    assert [text.get("class") for text in near if text.text] == [None, "spare", None, "spare"]
 
 
 def test_underscores_are_hyphens():
