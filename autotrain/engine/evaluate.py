@@ -23,6 +23,7 @@ from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError, TaskError, first_line, unknown
 from autotrain.team import Team
 from autotrain.training import BETTER, RECORDED, Training
+from autotrain.workload import Workload
 
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 CLASSES_FUNCTIONS = (functional.cross_entropy, functional.nll_loss, functional.multi_margin_loss)
@@ -131,7 +132,7 @@ def check_metrics(rig: Rig, held_out: HeldOut, training: Training) -> None:
         images, labels = rig.transfer.finish(rig.move(held_out.first(LOOKED_AT)))
         with torch.no_grad(), _evaluating(rig.step.model), rig.step.context():
             outputs = rig.step.model(images)
-        if best_by == "accuracy" and _hits(workload.loss, outputs, labels) is None:
+        if best_by == "accuracy" and _hits(workload.loss, _classes(workload), outputs, labels) is None:
             raise TaskError(
                 f"best_by: there is no accuracy, since the loss {workload.loss_name} does not say which output stands "
                 "for which class. Take validation_loss, or give a metric and its name"
@@ -242,7 +243,7 @@ def _score(
     workload, step = rig.workload, rig.step
     loss_sum = torch.zeros((), dtype=torch.float64, device=rig.device if rig.device.type != "mps" else "cpu")
     right: torch.Tensor | None = None
-    samples = 0
+    samples, classes = 0, _classes(workload)
     for metric in metrics.values():
         _begin(metric, rig.device)
     for batch in batches:
@@ -261,7 +262,7 @@ def _score(
                 loss = workload.loss(outputs, labels)
             if batch.step >= counted:  # the pass was for the others' sake
                 continue
-            own = _hits(workload.loss, outputs, labels)
+            own = _hits(workload.loss, classes, outputs, labels)
             if own is not None:
                 right = own if right is None else right + own
             for metric in metrics.values():
@@ -307,13 +308,27 @@ def _plain(outputs: Any) -> Any:
     return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
 
-def _hits(loss: Any, outputs: object, labels: object) -> torch.Tensor | None:
-    """Count the outputs that are right; None where the loss does not say what an output stands for."""
+def _classes(workload: Workload) -> int | None:
+    """Return how many classes the images are of, None where nothing tells."""
+    labels = getattr(workload.source, "labels", None)
+    if workload.source.classes is not None or labels is None or not len(labels):
+        return workload.source.classes
+    known = torch.as_tensor(labels)
+    return None if known.is_floating_point() or known.ndim != 1 else int(known.max()) + 1
+
+
+def _hits(loss: Any, classes: int | None, outputs: object, labels: object) -> torch.Tensor | None:
+    """Count the outputs that are right; None where neither the loss nor their number says what they stand for."""
     if not (isinstance(outputs, torch.Tensor) and isinstance(labels, torch.Tensor)):
         return None
     while isinstance(loss, functools.partial):
         loss = loss.func
-    if isinstance(loss, CLASSES) or loss in CLASSES_FUNCTIONS or type(loss).__module__.startswith(CLASSES_HOME):
+    of_classes = (
+        isinstance(loss, CLASSES) or loss in CLASSES_FUNCTIONS or type(loss).__module__.startswith(CLASSES_HOME)
+    )
+    if not of_classes and not type(loss).__module__.startswith("torch."):  # somebody's own, as around cross-entropy
+        of_classes = outputs.ndim == 2 and outputs.shape[1] == classes
+    if of_classes:
         if outputs.ndim != 2 or outputs.shape[1] < 2 or labels.ndim != 1 or labels.is_floating_point():
             return None
         return (outputs.argmax(dim=1) == labels).sum()

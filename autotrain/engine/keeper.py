@@ -152,7 +152,7 @@ class Keeper:
         """Tell whether an epoch's score is the best so far, and note it if so."""
         name = self._training.best_by or ("accuracy" if record.accuracy is not None else "validation_loss")
         scores = {"accuracy": record.accuracy, "validation_loss": record.validation_loss, **record.metrics}
-        value = scores[name]
+        value = scores.get(name)
         if value is None or value != value:
             return False
         worth = self._training.better(name) * value

@@ -16,7 +16,7 @@ from autotrain.data.batch import HostBatch
 from autotrain.engine.adapt import Adapter
 from autotrain.engine.average import Average
 from autotrain.engine.course import Course
-from autotrain.engine.evaluate import Score, evaluate
+from autotrain.engine.evaluate import Score, check_metrics, evaluate
 from autotrain.engine.events import (
     CheckpointFailed,
     CheckpointSaved,
@@ -174,6 +174,9 @@ class _Run:
         self.unclosed = False
         """Whether a signal came before the last epoch was evaluated."""
 
+        self.checked = False
+        """Whether the first batch of this process was looked at."""
+
         self.announced = False
         """Whether several ranks have been told that a checkpoint is due after the step that is under way."""
 
@@ -190,7 +193,7 @@ class _Run:
             log.warning("adapt: not with several processes, whose steps wait for each other")
         self.adapter = Adapter(rig, machine) if training.adapt and self.team.alone else None
         self.held_out = None if rig.workload.validation is None else HeldOut(rig, machine)
-        self.metrics, self.halve = training.metrics, training.halve
+        self.training, self.metrics, self.halve = training, training.metrics, training.halve
         self.ema: Average | None = None
         if training.ema is not None:
             if rig.sharded:
@@ -350,8 +353,8 @@ class _Run:
         for group, base in zip(rig.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * factor
         self.lr = self.base_lrs[0] * factor
-        if self.step == 0:
-            rig.check(batch)
+        if not self.checked:
+            self._check(batch)
         self.whole = False
         loss = self._train(batch)
         if self.ema is not None:
@@ -366,6 +369,14 @@ class _Run:
             if adapted is not None:
                 self.observer(adapted)
         return loss, rig.images(batch), wait_s, due
+
+    def _check(self, batch: HostBatch) -> None:
+        """Find what does not fit together before a step is taken."""
+        if self.step == 0:
+            self.rig.check(batch)
+        if self.held_out is not None:
+            check_metrics(self.rig, self.held_out, self.training)
+        self.checked = True
 
     def _beat(self, step_s: float) -> bool:
         """Agree with the other ranks, if any, on what follows from a step; return whether a checkpoint is due."""

@@ -19,9 +19,7 @@ from autotrain.files import FileKind, write_text
 
 logger = logging.getLogger("autotrain")
 
-LOG = FileKind(
-    noun="log", example="log.jsonl", most_bytes=1 << 30, origin="A training writes it", error=TaskError
-)
+LOG = FileKind(noun="log", example="log.jsonl", most_bytes=1 << 30, origin="A training writes it", error=TaskError)
 
 
 class Log(Protocol):

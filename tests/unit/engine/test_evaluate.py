@@ -189,7 +189,16 @@ def test_losses_over_classes_have_an_accuracy(tiny_model: Callable[..., nn.Modul
     assert score(tiny_model(), loss=loss).accuracy == score(tiny_model()).accuracy is not None
 
 
-def test_a_loss_of_the_users_own_has_no_accuracy(tiny_model: Callable[..., nn.Module]) -> None:
+def test_a_loss_of_the_users_own_has_one_where_there_are_as_many_outputs_as_classes(
+    tiny_model: Callable[..., nn.Module],
+) -> None:
+    def weighted(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(outputs, labels, weight=torch.tensor([1.0, 2.0, 1.0]))
+
+    assert score(tiny_model(), loss=weighted).accuracy == score(tiny_model()).accuracy is not None
+
+
+def test_a_loss_of_the_users_own_has_no_accuracy_otherwise(tiny_model: Callable[..., nn.Module]) -> None:
     """Its outputs may be an embedding, or one logit, whose largest is always the first."""
     assert score(tiny_model(classes=8), loss=own_loss).accuracy is None
     assert score(tiny_model(classes=1), loss=own_loss).accuracy is None
