@@ -64,7 +64,7 @@ docs: $(VENV)/.installed-dev
 	@$(RUN) -m pdoc --docformat google --no-show-source -o site $(PUBLIC:%=autotrain.%)
 	@echo "site/index.html: ready"
 
-accessibility: $(VENV)/.installed
+accessibility: $(VENV)/.installed-dev
 	@PYTHONPATH=tests $(RUN) tests/accessibility.py
 
 clean:

@@ -1,13 +1,14 @@
 """Checks the HTML report with axe-core in a headless Chromium: ``make accessibility``.
 
-Which rules are broken, how badly and how often is printed for the report of a stored session, in light and dark, wide
-and narrow, folded and unfolded. Exit code 1 where anything is serious or critical, 2 where it could not be looked at.
-axe-core comes from npm, into a temporary folder, or from the file that the option names.
+Which rules are broken, how badly and how often is printed for the pages that the browser tests look at too, in light
+and dark, wide and narrow, unfolded. Exit code 1 where anything is serious or critical, 2 where it could not be looked
+at. axe-core comes from npm, into a temporary folder, or from the file that the option names.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,7 @@ from typing import Any
 
 from browser import Browser, find_chromium
 
-from autotrain.measure.session import Session
-from autotrain.report.html.page import report_page
-from autotrain.search.probe import finding_of
-
 AXE = "axe-core@4.14.1"
-SESSION = Path(__file__).parent / "unit" / "report" / "html" / "session_of_an_earlier_version.json"
 GRAVE = ("serious", "critical")
 SIZES = (1200, 360)
 RUN = """axe.run(document, {resultTypes: ["violations"]}).then(found => ({
@@ -48,6 +44,17 @@ def axe_from_npm(folder: Path) -> Path:
     ]
     subprocess.run(command, check=True, timeout=120)
     return folder / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def made_pages(folder: Path) -> dict[str, Path]:
+    """Write the reports of the tests' sessions into a folder; return their files by name."""
+    from unit.report.html.sessions import PAGES
+
+    found = {}
+    for name, make in PAGES.items():
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(make(), encoding="utf-8")
+    return found
 
 
 def check(pages: dict[str, Path], axe: str, chromium: str) -> list[tuple[str, dict[str, Any]]]:
@@ -77,6 +84,9 @@ def main() -> int:
     parser.add_argument("--axe", type=Path, help="axe.min.js that is here already")
     options = parser.parse_args()
     chromium = find_chromium()
+    if importlib.util.find_spec("pytest") is None:  # the sessions are those of the tests
+        print("accessibility: no pytest found; install it: pip install -e '.[dev]'", file=sys.stderr)
+        return 2
     if chromium is None:
         print("accessibility: no Chromium found; install one: apt install chromium", file=sys.stderr)
         return 2
@@ -86,10 +96,8 @@ def main() -> int:
         except (OSError, subprocess.SubprocessError) as problem:
             print(f"accessibility: no axe-core ({problem}); install npm, or give --axe FILE", file=sys.stderr)
             return 2
-        session = Session.load(SESSION)
-        page = Path(folder) / "report.html"
-        page.write_text(report_page(session, None, finding_of(session)), encoding="utf-8")
-        found = check({"report": page, **{entry.name: entry for entry in options.pages}}, axe, chromium)
+        pages = made_pages(Path(folder))
+        found = check({**pages, **{entry.name: entry for entry in options.pages}}, axe, chromium)
     for where, violation in found:
         print(f"{violation['impact']}: {violation['id']} ({violation['help']}), {where}")
         for node in violation["nodes"][:3]:

@@ -19,20 +19,23 @@ from autotrain.search.recorder import describe
 from autotrain.search.strength import reference_rate
 from autotrain.stats.summary import Estimate
 
+POLICY_LEGEND = (
+    ("choice", "chosen"),
+    ("choice early", "chosen, predicted"),
+    ("other", "measured"),
+    ("other early", "predicted"),
+)
+
+SINGLE = "from single bursts"
+"""How a ratio was measured that is not from interleaved turns."""
+
 
 def worth_section(plan: Plan) -> Section | None:
     """Tell what each changed setting is worth, alone and within the choice; None where nothing was changed."""
     entries = plan.evidence.worth
     if not entries:
         return None
-    blocks: list[Block] = [
-        Words(
-            texts=(
-                "Alone: the default with this setting, over the default. Within: the choice, over the choice without "
-                "this setting. Measured in interleaved turns; intervals are of 95%.",
-            )
-        )
-    ]
+    blocks: list[Block] = [Words(texts=(_how_measured(entries),))]
     known = [ratio for entry in entries for ratio in (entry.alone, entry.within or entry.ratio) if ratio]
     if known:
         alone = (("default", "alone"),) if any(entry.alone for entry in entries) else ()
@@ -42,6 +45,20 @@ def worth_section(plan: Plan) -> Section | None:
     if told:
         blocks.append(Words(texts=told, listed=True))
     return Section(name="settings", title="What each setting is worth", blocks=tuple(blocks))
+
+
+def _how_measured(entries: Sequence[Worth]) -> str:
+    """Say what the ratios are of, and how they were measured, so far as they were."""
+    words = "Alone: the default with this setting, over the default. " if any(entry.alone for entry in entries) else ""
+    words += "Within: the choice, over the choice without this setting."
+    single = [entry for entry in entries if entry.ratio and not entry.within]
+    if any(entry.alone or entry.within for entry in entries):
+        words += " Measured in interleaved turns"
+        words += f", but for the rows that say {SINGLE}" if single else ""
+        words += "; intervals are of 95%."
+    elif single:
+        words += " Ratios are from single bursts apart from each other, in which the machine's drift is mixed."
+    return words
 
 
 def _worth_table(entries: Sequence[Worth], known: Sequence[Estimate]) -> Table:
@@ -60,11 +77,13 @@ def _worth_table(entries: Sequence[Worth], known: Sequence[Estimate]) -> Table:
         picture = strip(parts, height=height) if entry.alone or within else None
         name = f"{entry.setting} = {value_text(entry.value)}"
         note = f"instead of {value_text(entry.instead_of)}"
+        if within and entry.note and not entry.note.startswith(SINGLE):
+            note += f"; {entry.note}"
         rows.append(
             (
-                Cell(text=name, note=f"{note}; {entry.note}" if entry.note and within else note, strip=picture),
+                Cell(text=name, note=note, strip=picture),
                 *((_ratio_cell(entry.alone),) if apart else ()),
-                _ratio_cell(within),
+                _ratio_cell(within, single=entry.within is None),
             )
         )
     columns = (
@@ -75,10 +94,11 @@ def _worth_table(entries: Sequence[Worth], known: Sequence[Estimate]) -> Table:
     return Table(caption="Worth of each setting, as a ratio of images/s", columns=columns, rows=tuple(rows))
 
 
-def _ratio_cell(ratio: Estimate | None) -> Cell:
+def _ratio_cell(ratio: Estimate | None, *, single: bool = False) -> Cell:
     if ratio is None:
         return Cell(text="-", note="not measured")
-    return Cell(text=f"{ratio.value:.2f}x", note=f"{ratio.low:.2f} to {ratio.high:.2f}, n={ratio.n}")
+    note = f"{ratio.low:.2f} to {ratio.high:.2f}, n={ratio.n}"
+    return Cell(text=f"{ratio.value:.2f}x", note=f"{note}; {SINGLE}" if single else note)
 
 
 def policy_section(session: Session, plan: Plan) -> Section | None:
@@ -91,45 +111,49 @@ def policy_section(session: Session, plan: Plan) -> Section | None:
     ticks = scale.ticks()
     rows = []
     for entry in session.policies:
-        chosen = (plan.settings.augmentation, plan.settings.placement) == (entry.policy, entry.placement)
+        style = _policy_style(entry, plan)
+        chosen = style.startswith("choice")
         cost, rate = cost_cells(entry, free)
         rows.append(
             (
                 Cell(
                     text=f"{entry.policy}, {'in workers' if entry.placement == 'worker' else 'on the device'}",
                     note="chosen" if chosen else "",
-                    strip=strip([rule(scale, free, height=STRIP), *_policy_marks(scale, entry, chosen=chosen)]),
-                    marker="choice" if chosen else "",
+                    strip=strip([rule(scale, free, height=STRIP), *_policy_marks(scale, entry, style)]),
+                    marker=style if chosen else "",
                 ),
                 Cell(text=cost),
                 Cell(text=rate),
             )
         )
     words = f"The line marks {plain(free)} images/s, the rate without augmentation; costs are shares of it."
+    styles = {_policy_style(entry, plan) for entry in session.policies}
+    legend = Legend(entries=tuple(entry for entry in POLICY_LEGEND if entry[0] in styles))
     columns = (
         Column(title="Policy and placement", axis=axis(scale, [f"{tick:,g}" for tick in ticks], ticks)),
         Column(title="Cost", numeric=True),
         Column(title="images/s", numeric=True),
     )
     table = Table(caption="Cost of augmentation, weakest policy first", columns=columns, rows=tuple(rows))
-    return Section(name="augmentation", title="What augmentation costs", blocks=(Words(texts=(words,)), table))
+    return Section(name="augmentation", title="What augmentation costs", blocks=(Words(texts=(words,)), legend, table))
 
 
-def _policy_marks(scale: Scale, entry: PolicyCost, *, chosen: bool) -> Iterator[Element]:
-    style = "choice" if chosen else "other"
-    if entry.measured:
-        yield from interval(scale, entry.rate, entry.low, entry.high, style)
-    else:
-        yield from interval(scale, entry.rate, entry.rate, entry.rate, f"{style} early")
+def _policy_style(entry: PolicyCost, plan: Plan) -> str:
+    chosen = (plan.settings.augmentation, plan.settings.placement) == (entry.policy, entry.placement)
+    return f"{'choice' if chosen else 'other'}{'' if entry.measured else ' early'}"
+
+
+def _policy_marks(scale: Scale, entry: PolicyCost, style: str) -> Iterator[Element]:
+    low, high = (entry.low, entry.high) if entry.measured else (entry.rate, entry.rate)
+    yield from interval(scale, entry.rate, low, high, style)
 
 
 def numerics_section(session: Session, plan: Plan) -> Section | None:
     """Tell what the guard saw: losses on the same first batches; None where nothing had to be guarded."""
     if not session.guards:
         return None
-    blocks: list[Block] = [
-        Words(texts=tuple(line.text for line in guard_lines(session, plan)), listed=True),
-    ]
+    told = tuple(line.text for line in guard_lines(session, plan))
+    blocks: list[Block] = [Words(texts=told, listed=True)] if told else []
     for number, entry in enumerate(session.guards, start=1):
         if entry.candidate and entry.references:
             blocks.append(_losses(session, entry, number))

@@ -77,9 +77,12 @@ def _strip(ratio: Estimate | None, *, proven: bool) -> Figure | None:
     scale = Scale(low=low, high=high)
     words = f"The candidate's images/s over the default's: {ratio_words(ratio)}, a 95% interval; 1 is the default."
     words += "" if proven else " Nothing is proven."
-    made = element("svg", class_="strip ratio", width="100%", height=58, role="img", aria_labelledby="ratio-t ratio-d")
-    made.append(element("title", "Ratio of the choice to the default", id="ratio-t"))
-    made.append(element("desc", words, id="ratio-d"))
+    labels = "ratio-plot-title ratio-plot-words"
+    made = element(
+        "svg", id="ratio-plot", class_="strip ratio", width="100%", height=58, role="img", aria_labelledby=labels
+    )
+    made.append(element("title", "Ratio of the choice to the default", id="ratio-plot-title"))
+    made.append(element("desc", words, id="ratio-plot-words"))
     made.append(rule(scale, 1.0, height=36))
     made.extend(interval(scale, ratio.value, ratio.low, ratio.high, "choice" if proven else "other", y=20))
     one, at = scale.at(1.0), scale.at(ratio.value)

@@ -30,8 +30,8 @@ def schedule_section(session: Session) -> Section | None:
     last = len(factors) - 1
     peak = factors.index(top) / max(1, last)
     words = (
-        f"Factor of the base learning rate: {factors[0]:.3g} at first, {top:.3g} at most, from {peak:.0%} of the "
-        f"training on, {factors[-1]:.3g} at last."
+        f"Factor of the base learning rate: {factors[0]:.3g} at first, {top:.3g} at most, reached after {peak:.0%} of "
+        f"the training, {factors[-1]:.3g} at last."
     )
     x, y = Scale(low=0.0, high=max(1.0, last)), Scale(low=0.0, high=1.05 * top or 1.0)
     plot = Plot("schedule-plot", "Learning rate over the planned training", words, x=x, y=y, height=160)
@@ -107,7 +107,7 @@ def prediction_section(session: Session) -> Section | None:
                 Cell(text=f"{number}. {name}"),
                 Cell(text=plain(predicted)),
                 Cell(text=plain(rate)),
-                Cell(text=f"{predicted / rate - 1:+.0%}"),
+                Cell(text=f"{predicted / rate - 1:+.0%}".replace("-0%", "+0%")),
                 Cell(text="-" if bound is None else plain(bound)),
             )
         )

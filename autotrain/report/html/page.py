@@ -26,6 +26,7 @@ from autotrain.report.html.gain import numerics_section, policy_section, worth_s
 from autotrain.report.html.headline import headline, subtitle
 from autotrain.report.html.outlook import prediction_section, schedule_section, what_if_section
 from autotrain.report.html.search import duel_section, search_section
+from autotrain.report.html.slices import slice_section
 from autotrain.report.html.svg import clean
 from autotrain.report.html.where import resource_section, time_section
 from autotrain.search.planner import plan_of
@@ -102,6 +103,7 @@ def _sections(session: Session, told: Plan, given: Plan, finding: Finding | None
         worth_section(told),
         duel_section(session),
         search_section(session, told),
+        slice_section(session, told),
         policy_section(session, told),
         numerics_section(session, told),
         what_if_section(session, told),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autotrain.knobs.base import Side
+from autotrain.knobs.registry import key
 from autotrain.measure.measurement import Kind, Measurement
 from autotrain.measure.session import Failed, Session
 from autotrain.plan.plan import Plan
@@ -14,17 +16,25 @@ from autotrain.report.story import UNSETTLED
 from autotrain.report.words import many, plain, ratio_words
 from autotrain.report.worth import value_text
 from autotrain.search.recorder import describe
-from autotrain.settings import Settings
+from autotrain.settings import Settings, Value
 from autotrain.stats.compare import LEAST_GAIN
 
 MOST_ROWS = 200
 """Rows of a table of what was not measured; the raw data has all."""
 
+FAR = 8.0
+"""Factor between rates from which on small ones could not be told apart on a linear scale."""
+
+SIDES = {Kind.COMPUTE: Side.COMPUTE, Kind.INPUT: Side.INPUT}
+"""Half of the settings that a kind of measurement depends on; any other one depends on all."""
+
 LEGEND = (
     ("default", "default"),
+    ("default early", "default, given up early"),
     ("choice", "choice"),
+    ("choice early", "choice, given up early"),
     ("other", "other candidate"),
-    ("other early", "given up early, clearly behind"),
+    ("other early", "other candidate, given up early"),
 )
 
 
@@ -51,15 +61,19 @@ def duel_section(session: Session) -> Section | None:
     y = linear([*ratios, *held, 1.0 + LEAST_GAIN, 1.0])
     plot = Plot("duel-plot", "Ratio of images/s in each pair of the duel", words, x=places(len(ratios)), y=y)
     ticks = y.ticks(6)
-    plot.grid([f"{tick:.4g}x" for tick in ticks], ticks, "choice over default")
+    style = "choice" if record.candidate == session.chosen else "other"
+    plot.grid(
+        [f"{tick:.4g}x" for tick in ticks], ticks, f"{'choice' if style == 'choice' else 'candidate'} over default"
+    )
     plot.foot(*counted(len(ratios)), "pair")
     if ratio:
-        plot.band(ratio.low, ratio.high, "choice")
-        plot.level(ratio.value, "choice")
+        plot.band(ratio.low, ratio.high, style)
+        plot.level(ratio.value, style)
     plot.level(1.0, "", "equal")
     for number, entry in enumerate(ratios, start=1):
-        plot.point(number, entry, "choice", f"pair {number}: {entry:.3f}x")
-    legend = (("choice", "one pair"), ("band choice", "95% interval of the ratio"), ("rule", "equal"))
+        plot.point(number, entry, style, f"pair {number}: {entry:.3f}x")
+    known = ((f"rule {style}", "ratio"), (f"band {style}", "its 95% interval")) if ratio else ()
+    legend = ((style, "one pair"), *known, ("rule", "equal"))
     blocks.append(Figure(svg=plot.markup(), caption=words, legend=legend))
     blocks.append(Fold(summary="All pairs", blocks=(_pairs(record.baseline_rates, record.candidate_rates),)))
     return Section(name="duel", title="The duel", blocks=tuple(blocks))
@@ -87,7 +101,7 @@ def search_section(session: Session, plan: Plan) -> Section:
         if len(full) > 1:
             blocks.append(_history(session, plan, full))
         else:
-            blocks.append(Legend(entries=LEGEND[:1]))
+            blocks.append(Legend(entries=legend_of(session, plan, full)))
         blocks.append(_measured(session, plan, full, "Trained with in full, in the order of measuring"))
     else:
         blocks.append(Words(texts=("Nothing was trained with in full.",)))
@@ -133,30 +147,46 @@ def _history(session: Session, plan: Plan, full: Sequence[Measurement]) -> Figur
             style,
             f"{number}. {describe(entry.settings, session.default)}: {plain(rate.value)} images/s",
         )
-    return Figure(svg=plot.markup(), caption=words, legend=(*LEGEND, ("best", "best so far")))
+    legend = (*legend_of(session, plan, full), ("best", "best so far"))
+    return Figure(svg=plot.markup(), caption=words, legend=legend)
 
 
 def style_of(session: Session, plan: Plan, entry: Measurement) -> str:
     """Return the class of a measurement's mark."""
-    chosen = plan.settings == entry.settings and plan.settings != session.default
-    style = "default" if entry.settings == session.default else "choice" if chosen else "other"
+    values = values_of(entry.kind, entry.settings)
+    names = ((session.default, "default"), (plan.settings, "choice"))
+    style = next((style for settings, style in names if values_of(entry.kind, settings) == values), "other")
     return f"{style} early" if entry.stopped_early else style
+
+
+def legend_of(session: Session, plan: Plan, found: Sequence[Measurement]) -> tuple[tuple[str, str], ...]:
+    """Return what the marks of measurements mean."""
+    styles = {style_of(session, plan, entry) for entry in found}
+    return tuple(entry for entry in LEGEND if entry[0] in styles)
+
+
+def values_of(kind: Kind, settings: Settings) -> dict[str, Value]:
+    """Return the part of settings that a measurement of a kind depends on, by name."""
+    side = SIDES.get(kind)
+    return settings.as_dict() if side is None else dict(key(settings, side))
 
 
 def _measured(session: Session, plan: Plan, found: Sequence[Measurement], caption: str) -> Table:
     rates = [entry.rate for entry in found]
-    numbers = [number for rate in rates for number in (rate.low, rate.high)]
-    far = min(numbers) > 0 and max(numbers) > 8 * min(numbers)
-    scale = logarithmic(numbers) if far else linear(numbers)
+    scale = scale_of([number for rate in rates for number in (rate.low, rate.high)])
     ticks = scale.ticks()
+    later = {entry.settings: entry.reason for entry in session.failures if not (entry.pruned or entry.alone)}
     rows = []
     for number, (entry, rate) in enumerate(zip(found, rates, strict=True), start=1):
+        remarks = [*_remarks(entry, found)]
+        if entry.kind is Kind.FULL and entry.settings in later:
+            remarks.append(f"but failed: {later[entry.settings]}")
         style = style_of(session, plan, entry)
         picture = strip([*interval(scale, rate.value, rate.low, rate.high, style)])
         text = f"{number}. {describe(entry.settings, session.default)}"
         rows.append(
             (
-                Cell(text=text, note="; ".join(_remarks(entry)), strip=picture, marker=style),
+                Cell(text=text, note="; ".join(remarks), strip=picture, marker=style),
                 Cell(text=plain(rate.value), note=f"{plain(rate.low)} to {plain(rate.high)}, n={rate.n}"),
             )
         )
@@ -167,19 +197,34 @@ def _measured(session: Session, plan: Plan, found: Sequence[Measurement], captio
     return Table(caption=caption, columns=columns, rows=tuple(rows))
 
 
-def _remarks(entry: Measurement) -> Iterator[str]:
+def scale_of(rates: Sequence[float]) -> Scale:
+    """Return the scale of rates, logarithmic where they lie far apart."""
+    far = min(rates) > 0 and max(rates) > FAR * min(rates)
+    return logarithmic(rates) if far else linear(rates)
+
+
+def _remarks(entry: Measurement, found: Sequence[Measurement]) -> Iterator[str]:
     if entry.heat is not None:
         yield f"heat {entry.heat}, side by side"
     if entry.predicted is not None:
         yield f"predicted {plain(entry.predicted)}"
     if entry.stopped_early:
-        yield "behind, so stopped early"
+        yield f"stopped early, clearly behind{_leader(entry, found)}"
     elif entry.rate.high > UNSETTLED * entry.rate.low:
         yield "noisy"
     if entry.compile_s > 0:
         yield f"compiled in {entry.compile_s:.0f} s"
     if entry.repeats and entry.heat is None:
         yield f"measured again {many(entry.repeats, 'time')}, because other programs disturbed it"
+
+
+def _leader(behind: Measurement, found: Sequence[Measurement]) -> str:
+    """Name what ran ahead of settings in their heat, as words that go on; empty where no rate tells."""
+    rivals = [(entry.rate.value, number) for number, entry in enumerate(found, start=1) if entry.heat == behind.heat]
+    rate, number = max(rivals)
+    if behind.heat is None or rate <= behind.rate.value:
+        return ""
+    return f" number {number} with {plain(rate)}"
 
 
 def _not_measured(session: Session) -> Iterator[Block]:
@@ -195,10 +240,9 @@ def _not_measured(session: Session) -> Iterator[Block]:
         for knob, value, reason in session.left_out:
             grouped.setdefault((knob, reason), []).append(value_text(value))
         rows = tuple(
-            (Cell(text=knob), Cell(text=", ".join(values)), Cell(text=reason))
-            for (knob, reason), values in grouped.items()
+            (Cell(text=knob, note=", ".join(values)), Cell(text=reason)) for (knob, reason), values in grouped.items()
         )
-        columns = (Column(title="Setting"), Column(title="Values"), Column(title="Reason"))
+        columns = (Column(title="Setting, and its values"), Column(title="Reason"))
         table = Table(caption="Choices that could not be offered here", columns=columns, rows=rows)
         yield Fold(summary=f"Left out: {many(len(session.left_out), 'choice')}", blocks=(table,))
 

@@ -22,6 +22,12 @@ TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NEAR_EDGE = 6.0
 """Percent from either edge within which a label is turned inwards."""
 
+LETTER = 6.0
+"""Percent that a letter of a label, and what parts it from the next one, takes on the narrowest strips."""
+
+AT_EDGE = 1.0
+"""The same for the foot of a plot, which has room beside it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
@@ -117,13 +123,21 @@ def strip(parts: Sequence[Element], *, height: int = STRIP) -> Markup:
 
 
 def axis(scale: Scale, words: Sequence[str], ticks: Sequence[float]) -> Markup:
-    """Return the axis above the strips of a column, with a word at each tick."""
+    """Return the axis above the strips of a column, with a word at each tick; on a narrow page not all find room."""
     made = element("svg", class_="strip axis", width="100%", height=AXIS, aria_hidden="true", focusable="false")
+    taken = -math.inf
     for tick, word in zip(ticks, words, strict=True):
         place = scale.at(tick)
         made.append(element("line", x1=f"{place:.2f}%", x2=f"{place:.2f}%", y1=AXIS - 5, y2=AXIS, class_="tick"))
         anchor = "start" if place < NEAR_EDGE else "end" if place > 100 - NEAR_EDGE else "middle"
-        made.append(element("text", word, x=f"{place:.2f}%", y=AXIS - 8, text_anchor=anchor))
+        written = element("text", word, x=f"{place:.2f}%", y=AXIS - 8, text_anchor=anchor)
+        long = LETTER * len(word)
+        left = place - {"start": 0.0, "middle": long / 2, "end": long}[anchor]
+        if left < taken:
+            written.set("class", "spare")
+        else:
+            taken = left + long
+        made.append(written)
     return to_markup(made)
 
 
@@ -176,6 +190,7 @@ class Plot:
         self.x, self.y, self.height = x, y, height
         self._root = element(
             "svg",
+            id=name,
             class_="plot",
             width="100%",
             height=height,
@@ -203,7 +218,9 @@ class Plot:
         for tick, word in zip(ticks, words, strict=True):
             place = self.x.percent(tick)
             self._root.append(element("line", x1=place, x2=place, y1=self.height, y2=self.height + 4, class_="tick"))
-            self._root.append(element("text", word, x=place, y=self.height + 17, text_anchor="middle"))
+            along = self.x.at(tick)
+            anchor = "start" if along < AT_EDGE else "end" if along > 100 - AT_EDGE else "middle"
+            self._root.append(element("text", word, x=place, y=self.height + 17, text_anchor=anchor))
         self._root.append(element("text", title, x="100%", y=self.height + 34, text_anchor="end", class_="axis-title"))
 
     def level(self, value: float, style: str, words: str = "") -> None:
