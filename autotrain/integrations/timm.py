@@ -31,7 +31,7 @@ class Timm(Target):
             draft.keep("workers", "options", workers=settings.workers)
         else:
             draft.put("options", workers=1)
-            draft.given("workers", "1: it keeps workers between epochs, which torch refuses where there are none", default=True)
+            draft.given("workers", "1: it keeps workers, which torch refuses where there are none", default=True)
         if settings.workers and settings.prefetch != 2:
             draft.lose("prefetch", "it takes torch's own 2")
         if settings.pinning:

@@ -428,7 +428,7 @@ def test_the_best_goes_by_one_number_that_there_is(tiny_model: Callable[..., nn.
     training = Training(metrics=metrics)
     assert (training.better("own_error"), training.better("own_least")) == (-1.0, 1.0)
     with (
-        rig_of(tiny_model(), loss=own_loss) as rig,
+        rig_of(tiny_model(classes=8), loss=own_loss) as rig,
         pytest.raises(TaskError, match="there is no accuracy, since the loss"),
     ):
         check_metrics(rig, HeldOut(rig), Training(best_by="accuracy"))
