@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils.data import Dataset, get_worker_info
 
 import autotrain
-from autotrain.engine import loop
+from autotrain.engine import loop, parallel
 from autotrain.engine import sharded as engine_sharded
 from autotrain.engine.events import FitEvent, StepDone
+from autotrain.engine.rig import Rig
+from autotrain.measure.failure import candidate
 from autotrain.plan.plan import Plan
+from autotrain.preparation import prepare_workload
 from autotrain.settings import Settings
+from autotrain.task import Task
+from autotrain.team import join
+from autotrain.workload import Workload
 
 SIDE, BATCH, STEPS = 16, 10, 4
 """Pixels, images in a step of all ranks, steps in an epoch."""
@@ -102,17 +114,37 @@ def keep(folder: Path, name: str, found: Any) -> None:
     torch.save(found, folder / f"{name}-{rank()}.pt")
 
 
-class Grows(nn.Module):
-    """Runs out of memory on rank 1 where more than so many images come at once."""
+SHORT = torch.OutOfMemoryError("out of memory, as the test wants it")
 
-    def __init__(self, most: int) -> None:
+
+class Grows(nn.Module):
+    """Runs out of memory on rank 1 where more than so many images come at once, from a pass in training on."""
+
+    def __init__(self, most: int, *, problem: RuntimeError = SHORT, after: int = 0) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.problem, self.left = most, problem, after
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the images."""
-        if rank() == 1 and self.training and len(images) > self.most:
-            raise torch.OutOfMemoryError("out of memory, as the test wants it")
+        if self.training and rank() == 1 and len(images) > self.most:
+            self.left -= 1
+            if self.left < 0:
+                raise self.problem
+        return images
+
+
+class Raises(nn.Module):
+    """Fails on rank 1 in a pass in training."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the images."""
+        self.left -= self.training
+        if rank() == 1 and not self.left:
+            raise ValueError("a label that nobody knows")
         return images
 
 
@@ -136,6 +168,112 @@ def equal(folder: Path) -> None:
     keep(folder, "loader", facts(train(network(), Settings(workers=1))))
 
 
+def wide() -> nn.Module:
+    """Return a model with more than 2 MiB of gradients, which make several buckets."""
+    torch.manual_seed(0)
+    return nn.Sequential(network()[:-1], nn.Linear(32, 18_000), nn.ReLU(), nn.Linear(18_000, 3))
+
+
+WAYS = {
+    "plain": Settings(),
+    "views": Settings(gradient_views=True),
+    "static": Settings(static_graph=True),
+    "buckets": Settings(bucket_mib=1),
+    "all": Settings(gradient_views=True, static_graph=True, bucket_mib=1),
+    "bf16": Settings(gradient_precision="bf16"),
+}
+"""How gradients may travel."""
+
+
+@contextmanager
+def watched(made: list[dict[str, Any]]) -> Iterator[None]:
+    """Keep the options of every DistributedDataParallel that is made."""
+    own = parallel.DistributedDataParallel
+
+    def make(module: nn.Module, **options: Any) -> Any:
+        made.append({name: value for name, value in options.items() if isinstance(value, bool | int)})
+        return own(module, **options)
+
+    parallel.DistributedDataParallel = make  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        parallel.DistributedDataParallel = own  # type: ignore[misc]
+
+
+def ways(folder: Path) -> None:
+    """Train with gradients that travel in every way, and tell which torch was asked for."""
+    made: list[dict[str, Any]] = []
+    with watched(made):
+        for name, settings in WAYS.items():
+            keep(folder, f"ways-{name}", facts(train(wide(), settings)))
+    keep(folder, "made", made)
+
+
+def statistics(folder: Path) -> None:
+    """Train a model with batch statistics, and tell what is said."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("autotrain.engine.parallel").addHandler(handler)
+    train(network(nn.BatchNorm2d(8)), duration="1step")
+    train(network(), duration="1step")
+    keep(folder, "statistics", said)
+
+
+def workload_of(model: nn.Module) -> Workload:
+    """Return a workload of all ranks."""
+    given: dict[str, Any] = {"dataset": data(), "batch_size": BATCH, "device": DEVICE, "optimizer": sgd}
+    return replace(prepare_workload(Task(model=model, **given)), team=join(torch.device(DEVICE)))
+
+
+def tried(folder: Path) -> None:
+    """Try candidates, some of which fail on rank 1 in the midst of a step, and tell what comes of each."""
+    parallel.WAIT_S = 6.0
+    for name, at, settings in (
+        ("fails", 5, Settings()),
+        ("runs", 0, Settings()),
+        ("fails-in-parts", 5, Settings(sharding="full")),
+        ("fails-first-in-parts", 1, Settings(sharding="full")),
+        ("runs-in-parts", 0, Settings(sharding="full")),
+    ):
+        workload = workload_of(network(Raises(at)))
+        started = time.monotonic()
+        said, done = "", 0
+        try:
+            with candidate(), workload.team.region(), Rig(workload, settings) as rig, rig.active():
+                for _ in range(8):
+                    done += 1
+                    rig.train(rig.move(rig.input.next()))
+        except autotrain.errors.CandidateError as problem:
+            said = str(problem)
+        seconds = time.monotonic() - started
+        whole = torch.ones(1)
+        dist.all_reduce(whole)  # what all others travel by
+        keep(folder, f"tried-{name}", {"said": said, "steps": done, "seconds": seconds, "whole": float(whole)})
+
+
+def released(folder: Path) -> None:
+    """Close rigs without Python's collector, and tell what of them is left."""
+    gc.collect()
+    gc.disable()
+    left = {}
+    for name, borrow in (("borrowed", True), ("own", False)):
+        model = network()
+        with Rig(workload_of(model), Settings(), borrow=borrow) as rig:
+            with rig.active():
+                for _ in range(4):
+                    rig.train(rig.move(rig.input.next()))
+                momentum = next(iter(rig.optimizer.state.values()))["momentum_buffer"]
+            seen = {"step": rig.step, "wrapper": rig.step._parallel._parallel, "optimizer": rig.optimizer}  # type: ignore[union-attr]
+            watched_things = {key: weakref.ref(thing) for key, thing in {**seen, "momentum": momentum}.items()}
+            del seen, momentum
+        del rig, model
+        left[name] = [key for key, thing in watched_things.items() if thing() is not None]
+    gc.enable()
+    keep(folder, "released", left)
+
+
 def steps(folder: Path) -> None:
     """Train some epochs."""
     keep(folder, "steps", facts(train(network(nn.GroupNorm(2, 8)))))
@@ -154,6 +292,13 @@ def sharded(folder: Path) -> None:
         train(network(), parts, ema=0.9)
     except autotrain.errors.AutotrainError as problem:
         keep(folder, "sharded-refused", str(problem))
+    with Rig(workload_of(network()), parts) as rig, rig.active():
+        batch = rig.move(rig.input.next())
+        rig.step.parts = 5
+        try:
+            rig.train(batch)
+        except autotrain.errors.CandidateError as problem:
+            keep(folder, "too-many-parts", str(problem))
 
 
 def moved(folder: Path) -> None:
@@ -176,10 +321,16 @@ def synced(folder: Path) -> None:
 
 
 def odd(folder: Path) -> None:
-    """Train what fits in halves only, and what leaves parameters out."""
-    events = Events()
+    """Train what fits in halves only, from the first step or the second one on, and what leaves parameters out."""
+    events, made = Events(), list[dict[str, Any]]()
     keep(folder, "halved", facts(train(network(Grows(3)), callbacks=[events])))
     keep(folder, "events", [type(event).__name__ for event in events.seen])
+    events = Events()
+    late = network(Grows(3, problem=RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), after=1))
+    with watched(made):
+        keep(folder, "late", facts(train(late, Settings(static_graph=True), callbacks=[events])))
+    keep(folder, "late-events", [type(event).__name__ for event in events.seen])
+    keep(folder, "late-made", made)
     model = network(Skips())
     train(model)
     keep(folder, "skips", model.state_dict())
@@ -295,7 +446,10 @@ def began(folder: Path) -> None:
 
 JOBS: dict[str, Job] = {
     entry.__name__: entry
-    for entry in (began, equal, moved, odd, prepared, probed, sharded, steps, stopped, synced, whole)
+    for entry in (
+        *(began, equal, moved, odd, prepared, probed, released, sharded, statistics, steps, stopped, synced, tried),
+        *(ways, whole),
+    )
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
@@ -32,14 +35,18 @@ from autotrain.engine.lease import (
     restore_strides,
 )
 from autotrain.engine.micro_batches import split
+from autotrain.engine.parallel import own_group, tell_of_statistics, waited
 from autotrain.engine.restore import seed_everything, untouched
 from autotrain.engine.sharded import collect, sharded_copy
-from autotrain.engine.step import Step, check_loss
+from autotrain.engine.step import Step, check_loss, ran_out
 from autotrain.errors import CandidateError, TaskError
 from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import KNOBS
 from autotrain.settings import Settings
+from autotrain.team import loss_of_ranks
 from autotrain.workload import Workload, check_fit
+
+log = logging.getLogger(__name__)
 
 FILL_S = 4.0
 """Seconds after which a cache that is filled for measuring is large enough, however few samples it holds."""
@@ -205,6 +212,7 @@ class Rig:
         self._model_lease: ModelLease | None = None
         self._optimizer_lease: OptimizerLease | None = None
         self._compiled: Compiled | None = None
+        self._group: dist.ProcessGroup | None = None
         self.sharded = settings.sharding == FULL and not workload.team.alone
         """Whether the live model is a copy of the user's that lies in parts on the ranks."""
 
@@ -223,8 +231,12 @@ class Rig:
             self._input.close()
             self._input = None
         self._stack.close()
-        self._step = self._transfer = None
+        if self._step is not None:
+            self._step.close()
+        self._step = self._transfer = self._group = None
         self._model_lease = self._optimizer_lease = self._compiled = None
+        if self.sharded:
+            gc.collect()  # what lies in parts refers to itself by torch's hooks
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -269,7 +281,11 @@ class Rig:
 
     @contextmanager
     def active(self) -> Iterator[Rig]:
-        """Have the model hold this rig's tensors and the process this rig's flags; both are put back on leaving."""
+        """Have the model hold this rig's tensors and the process this rig's flags; both are put back on leaving.
+
+        Raises:
+            CandidateError: another rank has failed, and this one has waited for it in vain.
+        """
         with ExitStack() as stack:
             stack.enter_context(untouched(self.device))
             stack.enter_context(kept_heap(self.device))
@@ -284,15 +300,29 @@ class Rig:
                         stack.callback(_take_back, lease)
             torch.set_grad_enabled(True)
             seed_everything(self.workload.rank_seed, self.device)
-            yield self
+            try:
+                yield self
+            except RuntimeError as problem:
+                if self._group is None or not loss_of_ranks(problem):
+                    raise
+                raise waited(self.workload.team, problem) from problem
 
     def images(self, batch: HostBatch | DeviceBatch) -> int:
         """Return the images of a batch, of all ranks together."""
         return batch.count if self.workload.team.alone else self.workload.batch_size
 
     def move(self, batch: HostBatch) -> DeviceBatch:
-        """Copy a batch to the device."""
-        return self.transfer.move(batch)
+        """Copy a batch to the device.
+
+        Raises:
+            CandidateError: memory ran out.
+        """
+        try:
+            return self.transfer.move(batch)
+        except RuntimeError as problem:
+            if ran_out(problem):
+                raise CandidateError(f"out of memory on {self.device}") from problem
+            raise
 
     def train(self, batch: DeviceBatch, *, parts: int = 1) -> torch.Tensor:
         """Finish a batch on the device and take one optimizer step with it; return the loss, still on the device.
@@ -317,11 +347,10 @@ class Rig:
                     "Give the model as many outputs as there are classes, or mend the labels"
                 ) from problem
             raise
-        except torch.OutOfMemoryError as problem:
-            raise CandidateError(f"out of memory on {self.device}") from problem
         except RuntimeError as problem:
-            if "can't allocate memory" in str(problem):
-                raise CandidateError("out of memory") from problem
+            if ran_out(problem):
+                where = " in the update, which cannot be done again" if self.step.updating else ""
+                raise CandidateError(f"out of memory on {self.device}{where}") from problem
             if self.compiled and (words := failure_of_compiler(problem)):
                 raise CandidateError(words) from problem
             raise
@@ -329,14 +358,26 @@ class Rig:
     def check(self, batch: HostBatch) -> None:
         """Run model and loss once on a batch and check that all fits; the rig must be active.
 
+        Memory that runs out is left to the training of the batch, which can do something about it.
+
         Raises:
             TaskError: the model raised, or outputs and labels do not fit.
         """
-        content = self.transfer.finish(self.transfer.move(batch))
-        if self.workload.task.step is not None:
-            if self._borrow:  # in training mode, which moves the statistics of a model that is not borrowed
-                self._try("step", lambda: self.step.loss(content), content)
-            return
+        try:
+            content = self.transfer.finish(self.transfer.move(batch))
+            if self.workload.task.step is not None:
+                if self._borrow:  # in training mode, which moves the statistics of a model that is not borrowed
+                    self._try("step", lambda: self.step.loss(content), content)
+                return
+            parts = self.step.parts
+            for part in [content] if parts == 1 else [part for part, _ in split(content, parts)]:
+                self._check_part(part)
+        except RuntimeError as problem:
+            if not ran_out(problem):
+                raise
+            log.info("the first batch is not checked: out of memory on %s", self.device)
+
+    def _check_part(self, content: Any) -> None:
         self.step.model.eval()
         try:
             with seeded(), torch.no_grad(), self.step.context():
@@ -352,6 +393,8 @@ class Rig:
         except TaskError:
             raise
         except Exception as problem:
+            if ran_out(problem) or loss_of_ranks(problem):
+                raise
             images = content[0] if isinstance(content, tuple | list) and content else content
             shape = f" on images of shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else ""
             line = str(problem).strip().splitlines() or [type(problem).__name__]
@@ -364,6 +407,12 @@ class Rig:
         workload, settings, device = self.workload, self.settings, self.device
         model = workload.model
         restore: Any = None
+        if self._borrow:
+            self._group = own_group(workload.team, device)
+            if self._group is not None:
+                self._stack.callback(dist.destroy_process_group, self._group)
+        elif not workload.team.alone:
+            tell_of_statistics(workload, parts=settings.micro_batches)
         if self.sharded:
             model = self._sharded_copy()
         elif self._borrow:
@@ -407,7 +456,8 @@ class Rig:
 
     def _sharded_copy(self) -> nn.Module:
         compressed = self.settings.gradient_precision != Settings().gradient_precision
-        return sharded_copy(self.workload.model, self.workload.team, self.device, compressed=compressed)
+        workload = self.workload
+        return sharded_copy(workload.model, workload.team, self.device, compressed=compressed, group=self._group)
 
     def collect(self) -> None:
         """Write what a sharded training came to into the user's model; all ranks do it together."""
@@ -418,7 +468,7 @@ class Rig:
         contexts, scalers = [], []
         options: dict[str, Any] = {}
         compiler_options: dict[str, Any] = {}
-        parallel: dict[str, Any] = {}
+        parallel: dict[str, Any] = {"group": self._group}
         for knob in KNOBS:
             value = getattr(self.settings, knob.name)
             knob.step_options(value, options)

@@ -7,14 +7,14 @@ Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel",
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -23,6 +23,9 @@ from autotrain.team import Team
 
 UNIT = 1 << 20
 """Weights that a block has at least to be gathered, and let go of, by itself."""
+
+CAREFUL = 2
+"""Batches that ranks train on such that all know of a failure: the optimizer has its state after the first one."""
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 """Modules whose children are called as they are, one by one."""
@@ -42,8 +45,12 @@ class Sharded:
     def __init__(self, team: Team, loss: Callable[[Any], torch.Tensor]) -> None:
         self._team = team
         self._loss = loss
-        self.careful = True
-        """Whether the next batch is the first one, or one after a failure."""
+        self._left = CAREFUL
+
+    @property
+    def careful(self) -> bool:
+        """Whether the next batch is one of the first."""
+        return self._left > 0
 
     def begin(self) -> None:
         """Wait for the others.
@@ -67,12 +74,22 @@ class Sharded:
         Raises:
             CandidateError: it failed on another rank.
         """
-        result = self._team.together(backward)
-        self.careful = False
-        return result
+        return self._team.together(backward)
+
+    def settle(self, *, divided: bool) -> None:
+        """Note that a careful batch has passed; its gradients have travelled."""
+        del divided
+        self._left -= 1
 
 
-def sharded_copy(model: nn.Module, team: Team, device: torch.device, *, compressed: bool = False) -> nn.Module:
+def sharded_copy(
+    model: nn.Module,
+    team: Team,
+    device: torch.device,
+    *,
+    compressed: bool = False,
+    group: dist.ProcessGroup | None = None,
+) -> nn.Module:
     """Return a copy of a model in training mode whose weights, rank 0's, lie in parts on the ranks' devices.
 
     The model stays as it is; in host memory it may be larger than a device.
@@ -82,13 +99,17 @@ def sharded_copy(model: nn.Module, team: Team, device: torch.device, *, compress
         team: the ranks.
         device: of this rank.
         compressed: have gradients travel as bfloat16.
+        group: what weights and gradients travel by; None for what all of the process's do.
 
     Raises:
         CandidateError: the model cannot be copied, or torch cannot shard it.
     """
     live = team.together(lambda: _copied(model))
-    equalize(live)
-    mesh = init_device_mesh(device.type, (team.world.world_size,))
+    equalize(live, group)
+    if group is None:
+        mesh = init_device_mesh(device.type, (team.world.world_size,))
+    else:
+        mesh = DeviceMesh.from_group(group, device.type)
     policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if compressed else None)
     try:
         for unit in (*units(live), live):
@@ -99,13 +120,17 @@ def sharded_copy(model: nn.Module, team: Team, device: torch.device, *, compress
     return live
 
 
-def equalize(model: nn.Module) -> None:
+def equalize(model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Make rank 0's weights and buffers everybody's."""
+    spread([*model.parameters(), *model.buffers()], group)
+
+
+def spread(tensors: Iterable[torch.Tensor], group: dist.ProcessGroup | None = None) -> None:
+    """Make rank 0's values everybody's."""
     with torch.no_grad():
-        live: list[torch.Tensor] = [*model.parameters(), *model.buffers()]
-        for tensor in live:
+        for tensor in tensors:
             value = tensor.detach().contiguous()
-            dist.broadcast(value, 0)
+            dist.broadcast(value, 0, group=group)
             tensor.copy_(value)
 
 

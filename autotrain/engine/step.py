@@ -11,10 +11,22 @@ from torch import nn
 from torch.optim import Optimizer
 
 from autotrain.engine.micro_batches import split
-from autotrain.engine.parallel import Parallel, rounded
+from autotrain.engine.parallel import Parallel, rounded, waited
 from autotrain.engine.sharded import Sharded
-from autotrain.errors import TaskError
+from autotrain.errors import CandidateError, TaskError
+from autotrain.knobs.gradients import least_part
+from autotrain.team import loss_of_ranks
 from autotrain.workload import Workload
+
+MEMORY_WORDS = (
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",  # cuBLAS's and cuDNN's, of their workspaces
+    "allocation_failed",
+    "can't allocate memory",  # torch's, on CPUs
+    "not enough memory",
+)
+"""What errors say that tell of memory, beside ``torch.OutOfMemoryError``."""
 
 
 class Step:
@@ -59,13 +71,23 @@ class Step:
         self.parts = parts
         """Micro-batches that a batch passes the model in."""
 
-        self._silent = False
+        self._silent = self._passing = self._updating = False
         self._parallel: Parallel | Sharded | None = None
+        owned = {id(entry) for group in optimizer.param_groups for entry in group["params"]}
+        self._others = [entry for entry in model.parameters() if id(entry) not in owned]
+        """What gets gradients that the optimizer does not know of: unfrozen, but not given to it."""
+
         self._weight = 1.0
         """What this rank's loss counts for in the mean of all."""
 
         self._rounds = workload.team.alone and bool(parallel and parallel.get("compressed"))
         """Whether this process stands for one of several, whose gradients are rounded on their way."""
+
+        self._breakable = (parallel or {}).get("group") is not None
+        """Whether others of its kind go on where ranks wait for each other in vain."""
+
+        self._most = least_part(workload) if sharded and not workload.team.alone else None
+        """Parts that a batch has at most where a model lies in parts, which all ranks pass equally often."""
 
         if not workload.team.alone:
             self._parallel = (
@@ -104,10 +126,12 @@ class Step:
 
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
-        if self._parallel is not None and self._parallel.careful:
-            loss = self._parallel.carefully(lambda: self._passes(content))
-        else:
-            loss = self._passes(content)
+        self._passing, self._updating = True, False
+        careful = self._parallel is not None and self._parallel.careful
+        loss = self._carefully(content) if careful else self._passes(content)
+        self._passing, self._updating = False, True
+        if self._parallel is not None and careful:
+            self._parallel.settle(divided=self.parts > 1)
         if self._rounds:
             rounded(self.model.parameters())
         self.update()
@@ -124,20 +148,51 @@ class Step:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a batch that did not fit can be trained on again: of several ranks, all must have stopped there."""
-        return self._parallel is None or self._parallel.careful
+        """Whether a batch that did not fit can be trained on again: no weight has moved, and all ranks stopped."""
+        if self._parallel is None:
+            return not self._updating
+        return self._passing and self._parallel.careful
+
+    @property
+    def updating(self) -> bool:
+        """Whether the update has begun and has not come to its end, so that some weights may have moved."""
+        return self._updating
 
     def again(self) -> None:
         """Forget what a batch that did not fit into memory has left, before it is trained on in more parts."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if self._parallel is not None:
-            self._parallel.careful = True
+        self._passing = False
+        self._drop()
+
+    def close(self) -> None:
+        """Let go of the other ranks, and of what refers back to this step."""
+        self._parallel = None
+
+    def _carefully(self, content: Any) -> torch.Tensor:
+        """Pass a batch such that all ranks know of memory that runs out on one."""
+        assert self._parallel is not None
+
+        def passes() -> torch.Tensor:
+            try:
+                return self._passes(content)
+            except RuntimeError as problem:
+                if ran_out(problem):  # in words that mean the same to the others
+                    raise CandidateError(f"out of memory on {self._workload.device}") from problem
+                if self._breakable and loss_of_ranks(problem):
+                    raise waited(self._workload.team, problem) from problem
+                raise
+
+        return self._parallel.carefully(passes)
 
     def _passes(self, content: Any) -> torch.Tensor:
         """Pass a batch forward and backward; return its loss."""
         if self.parts == 1:
             with self._apart(when=False):
                 return self._backward(content, self._weight)
+        if self._most is not None and self.parts > self._most:
+            raise CandidateError(
+                f"a batch would have to pass the model in {self.parts} parts, and a rank has {self._most} of its "
+                "images. Take a smaller batch"
+            )
         parts = split(content, self.parts)
         losses: list[torch.Tensor] = []
         for part, share in parts:
@@ -172,8 +227,9 @@ class Step:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def update(self) -> None:
-        """Clip the gradients, take the optimizer's step with them, and drop them."""
+        """Clip the gradients, take the optimizer's step with them, and drop them, the whole model's."""
         scaler, optimizer = self.scaler, self.optimizer
+        self._updating = True
         if scaler is None:
             self._clip()
             optimizer.step()
@@ -183,11 +239,30 @@ class Step:
                 self._clip()
             scaler.step(optimizer)
             scaler.update()
-        optimizer.zero_grad(set_to_none=True)
+        self._drop()
+        self._updating = False
+
+    def _drop(self) -> None:
+        """Drop all gradients; those that no optimizer takes would add up."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for entry in self._others:
+            entry.grad = None
 
     def _clip(self) -> None:
-        if self._clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+        """Clip the gradients that the optimizer takes."""
+        if self._clip_norm is None:
+            return
+        taken = {id(entry): entry for group in self.optimizer.param_groups for entry in group["params"]}
+        ordered = [entry for entry in self.model.parameters() if taken.pop(id(entry), None) is not None]
+        nn.utils.clip_grad_norm_([*ordered, *taken.values()], self._clip_norm)
+
+
+def ran_out(problem: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, in torch's words or in those of the libraries beneath it."""
+    if isinstance(problem, torch.OutOfMemoryError):
+        return True
+    said = str(problem).lower()
+    return isinstance(problem, RuntimeError) and any(words in said for words in MEMORY_WORDS)
 
 
 def check_loss(loss: Any) -> None:

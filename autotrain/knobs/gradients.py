@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from autotrain.data.stream import Stream
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Choices, Knob, Side
 from autotrain.settings import Settings, Value
@@ -43,6 +44,13 @@ class OfRanks(Knob):
     def inert(self, settings: Settings, workload: Workload) -> bool:
         """Tell whether it has no effect: nothing travels, or not as it would say."""
         return workload.team.alone or (self.of_copies and settings.sharding == FULL)
+
+
+def least_part(workload: Workload) -> int:
+    """Return the images of a batch that the rank with the fewest of them has."""
+    ranks, size = workload.team.world.world_size, workload.batch_size
+    weights = (Stream(size, size, seed=0, rank=rank, world_size=ranks).weight for rank in range(ranks))
+    return round(min(weights) * size / ranks)
 
 
 def gradient_bytes(model: nn.Module) -> int:

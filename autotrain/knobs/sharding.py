@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Choices, Effect
-from autotrain.knobs.gradients import ALONE, FULL, OfRanks
+from autotrain.knobs.gradients import ALONE, FULL, OfRanks, least_part
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
@@ -53,6 +53,9 @@ class Sharding(OfRanks):
             return "a loss scaler looks at whole gradients: take bf16"
         if settings.optimizer_kernel == "fused" and workload.device.type == "cpu":
             return "torch's fused optimizers on CPUs take whole weights"
+        parts = settings.micro_batches
+        if parts > 1 and parts > (least := least_part(workload)):
+            return f"every rank passes a batch in as many parts, and one has {least} of its images: no {parts} parts"
         return None
 
     def step_options(self, value: Value, options: dict[str, Any]) -> None:
