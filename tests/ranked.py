@@ -439,6 +439,31 @@ def whole(folder: Path) -> None:
     keep(folder, "whole", facts(train(model, duration="6ep", checkpoints=folder / "whole", every="2step")))
 
 
+def clock(folder: Path) -> None:
+    """Train by the clock; the first rank is held up at the end of each epoch, and the other one tells more often."""
+    loop.TELL_S = 0.0 if rank() else 1e9
+    own = loop._Run._keep
+
+    def slowly(self: Any, *, best: bool) -> None:
+        own(self, best=best)
+        if not rank():
+            time.sleep(0.3)
+
+    loop._Run._keep = slowly  # type: ignore[method-assign]
+    rates: list[float] = []
+
+    def optimizer(parameters: Any) -> torch.optim.Optimizer:
+        made = sgd(parameters)
+        made.register_step_pre_hook(lambda own, *given: rates.append(own.param_groups[0]["lr"]))
+        return made
+
+    try:
+        result = train(network(), optimizer=optimizer, duration="4s", checkpoints=folder / "clock", every="1s")
+    finally:
+        loop._Run._keep = own  # type: ignore[method-assign]
+    keep(folder, "clock", {**facts(result), "rates": rates, "seconds": result.seconds})
+
+
 def began(folder: Path) -> None:
     """Train the first epoch of what others go on with."""
     keep(folder, "began", facts(adam(checkpoints=folder / "began", duration="1ep")))
@@ -447,7 +472,22 @@ def began(folder: Path) -> None:
 JOBS: dict[str, Job] = {
     entry.__name__: entry
     for entry in (
-        *(began, equal, moved, odd, prepared, probed, released, sharded, statistics, steps, stopped, synced, tried),
+        *(
+            began,
+            clock,
+            equal,
+            moved,
+            odd,
+            prepared,
+            probed,
+            released,
+            sharded,
+            statistics,
+            steps,
+            stopped,
+            synced,
+            tried,
+        ),
         *(ways, whole),
     )
 }

@@ -408,9 +408,11 @@ class _Run:
             try:
                 return self.rig.train(self.rig.move(batch))
             except CandidateError as problem:
-                if OUT_OF_MEMORY not in str(problem) or not self.rig.step.repeatable:
-                    raise
                 words = str(problem)
+                if OUT_OF_MEMORY not in words:
+                    raise
+                if not self.rig.step.repeatable:
+                    raise CandidateError(f"step {self.step}: {words}. Take a smaller batch") from problem
             self._halve(words, batch.count)  # out of the handler, whose traceback holds on to what filled the memory
 
     def _halve(self, words: str, images: int) -> None:

@@ -87,7 +87,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks found, one thing after the other: most of the time of such a test goes into their start."""
     folder = tmp_path_factory.mktemp("two")
-    succeeded(launch(2, "equal,ways,odd,statistics,sharded,began,whole,released,tried,prepared", folder))
+    succeeded(launch(2, "equal,ways,odd,statistics,sharded,began,whole,clock,released,tried,prepared", folder))
     return folder
 
 
@@ -119,6 +119,16 @@ def test_gradients_and_losses_are_those_of_one_process(ranks: int, request: pyte
         for rank in range(1, ranks):
             weights = found(folder, name, rank)["weights"]
             assert all(torch.equal(weights[key], value) for key, value in found(folder, name)["weights"].items())
+
+
+def test_by_the_clock_all_train_with_the_same_rate_and_end_together(two: Path) -> None:
+    """Clocks, pauses and what is told are each rank's own."""
+    first, second = found(two, "clock"), found(two, "clock", 1)
+    assert first["rates"] == second["rates"]
+    assert first["rates"][-1] < 0.1 * max(first["rates"])
+    assert first["steps"] == second["steps"] > 8
+    assert all(torch.equal(first["weights"][name], value) for name, value in second["weights"].items())
+    assert 3.0 < first["seconds"] < 5.5
 
 
 def test_however_gradients_travel_they_are_those_of_one_process(two: Path) -> None:
