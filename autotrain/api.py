@@ -22,6 +22,7 @@ from autotrain.errors import SettingsError, TaskError, unknown
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.base import Effect
 from autotrain.knobs.registry import default_settings
+from autotrain.measure.failure import answered
 from autotrain.measure.session import Session
 from autotrain.plan.plan import Plan
 from autotrain.prepared import Prepared, make_live
@@ -336,7 +337,8 @@ def _probe(
     team = workload.team
     if not team.leads:
         assist_probe(workload)
-        return team.shared(None)  # type: ignore[return-value]
+        with answered():
+            return team.shared(None)  # type: ignore[return-value]
     with ExitStack() as stack:
         if observer is None and progress:
             from autotrain.report.terminal import ProbeNarrator
@@ -345,7 +347,8 @@ def _probe(
         session = run_probe(workload, machine, options=options, observer=observer or silent)
     finding = finding_of(session)
     result = ProbeResult(plan=make_plan(session, workload, finding), session=session, finding=finding)
-    team.shared(result)
+    with answered():
+        team.shared(result)
     if progress:
         from autotrain.report.summary import show_result
 
@@ -448,7 +451,12 @@ def _proven(
     workload = replace(workload, augmentation=plan.settings.augmentation)
     if plan.settings == default_settings(workload):
         return plan, None
-    options = replace(options, only=plan.settings, budget_s=options.budget_s or PROOF_S, study=None, compile="off")
+    budget_s = options.budget_s or PROOF_S
+    options = replace(options, only=plan.settings, budget_s=budget_s, study=None, compile="off")
+    if workload.team.leads:
+        log.warning(
+            "%s: made with other numbers of processes, so it is put to the proof first, for about %.0f s", name, budget_s
+        )
     probed = _probe(workload, machine, options, progress=progress, observer=observer)
     if probed.plan.settings != plan.settings and workload.team.leads:
         log.warning("%s: its settings are not proven to be faster than the default's here, which are taken", name)

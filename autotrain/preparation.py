@@ -52,6 +52,7 @@ def prepare_workload(task: Task, *, team: Team = ALONE) -> Workload:
     if not isinstance(task.model, nn.Module):
         raise TaskError(f"model: expected a torch.nn.Module, got {type(task.model).__name__}")
     _check_model(task.model)
+    _check_sampler(task.sampler)
     source = open_source(task.dataset)
     validation = None if task.validation is None else open_source(task.validation)
     if validation is not None:
@@ -104,6 +105,16 @@ def _check_model(model: nn.Module) -> None:
         raise TaskError("model: it has lazy layers without a shape yet. Run it once on a batch of images before")
     if not any(entry.requires_grad for entry in model.parameters()):
         raise TaskError("model: no parameter requires a gradient, so nothing can be trained. Unfreeze some of them")
+
+
+def _check_sampler(sampler: Any) -> None:
+    """Refuse what belongs into a script that divides the data itself: of a part each process would get a part."""
+    parts = getattr(sampler, "num_replicas", 1)
+    if isinstance(parts, int) and parts > 1:
+        raise TaskError(
+            f"sampler: {type(sampler).__name__} picks one of {parts} parts of the data, and autotrain divides every "
+            "batch among the processes itself: leave sampler= out, or give one of all the data"
+        )
 
 
 def _check_validation(task: Task, source: Source, validation: Source) -> None:

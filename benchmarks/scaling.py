@@ -34,7 +34,7 @@ from common import finish, options, small_cnn
 from torch import nn
 
 import autotrain
-from autotrain.diagnose.scaling import Link, link_of, scaled
+from autotrain.diagnose.scaling import BUCKET, Link, link_of, scaled
 from autotrain.engine.pulse import Pulse
 from autotrain.engine.rig import Rig
 from autotrain.knobs.gradients import gradient_bytes
@@ -107,7 +107,7 @@ def expected() -> dict[str, Any]:
     print(f"\n{name}, {step_s * 1e3:.0f} ms a step, {size / 2**20:.0f} MiB of gradients (assumed, not measured):")
     for ranks, words, link in MACHINES:
         for precision, travels in (("fp32", size), ("bf16", size // 2)):
-            one = scaled(step_s, travels, ranks, link)
+            one = scaled(step_s, travels, ranks, link, bucket=BUCKET * travels // size)
             rows[f"{ranks} GPUs, {words}, {precision}"] = one.efficiency
             print(
                 f"  {ranks:2} GPUs, {words}, gradients in {precision}: {one.exchange_s * 1e3:.1f} ms of exchange, "

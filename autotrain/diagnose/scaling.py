@@ -4,7 +4,9 @@ Assumptions, none of them measured where the ranks are not at hand: every rank t
 part of the batch, which stays as large; gradients are summed in a ring, in which each rank sends and receives
 ``2 (n - 1) / n`` times their size in ``2 (n - 1)`` messages (Patarasuk and Yuan, 2009, "Bandwidth optimal all-reduce
 algorithms for clusters of workstations"); they may travel while the backward pass goes on, two thirds of a step, but
-for the last bucket, which is complete only at its end; between machines the slower link counts; loading keeps up.
+for the last bucket, which is complete only at its end: after the first step DistributedDataParallel cuts buckets anew,
+in the order in which gradients are ready, and what is left for the last one is anything up to a whole bucket, half of
+one on average; between machines the slower link counts; loading keeps up.
 Ranks on CPUs add up gradients on the cores that they train on, and nothing is hidden.
 """
 
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 BACKWARD = 2 / 3
 """Part of a step's arithmetic that the backward pass is: twice the forward pass."""
 
-LAST_BUCKET = 1 << 20
-"""Bytes that are complete only when the backward pass is, as DistributedDataParallel's first bucket is cut."""
+BUCKET = 25 << 20
+"""Bytes of gradients that DistributedDataParallel sends at a time, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Scaled:
     """Images per second and rank, over those of one rank alone."""
 
 
-def scaled(step_s: float, size: int, ranks: int, link: Link, *, hides: bool = True) -> Scaled:
+def scaled(step_s: float, size: int, ranks: int, link: Link, *, hides: bool = True, bucket: int = BUCKET) -> Scaled:
     """Return what to expect.
 
     Args:
@@ -54,9 +56,10 @@ def scaled(step_s: float, size: int, ranks: int, link: Link, *, hides: bool = Tr
         ranks: how many.
         link: the slowest that they share.
         hides: whether the exchange goes on beside the backward pass, as on GPUs.
+        bucket: bytes of a bucket as they travel: it is cut before gradients are made smaller for the way.
     """
     exchange_s = _ring_s(size, ranks, link)
-    last_s = _ring_s(min(size, LAST_BUCKET), ranks, link)
+    last_s = _ring_s(size if size <= bucket else bucket // 2, ranks, link)
     exposed_s = max(last_s, exchange_s - BACKWARD * step_s) if hides else exchange_s
     return Scaled(ranks=ranks, exchange_s=exchange_s, exposed_s=exposed_s, efficiency=step_s / (step_s + exposed_s))
 

@@ -109,7 +109,8 @@ def sharded_copy(
     if group is None:
         mesh = init_device_mesh(device.type, (team.world.world_size,))
     else:
-        mesh = DeviceMesh.from_group(group, device.type)
+        # torch keeps what it knows of a mesh for equal ones, which would then go on with this group when it is gone
+        mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=(f"of {group.group_name}",))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if compressed else None)
     try:
         for unit in (*units(live), live):

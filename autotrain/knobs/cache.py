@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from autotrain.cache.budget import memory_budget
 from autotrain.data.caching import DISK, NONE, RAM, budget_bytes, cached_bytes, disk_problem
 from autotrain.hardware.machine import Machine
+from autotrain.hardware.memory import memory_facts
 from autotrain.knobs.base import Choices, Effect, Knob, Side
-from autotrain.settings import Settings
+from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
 
@@ -55,9 +57,14 @@ class CacheChoice(Knob):
         return self.fold(settings, when=workload.cache_problem is not None, to=NONE)
 
 
+def possible(workload: Workload) -> tuple[Value, ...]:
+    """Return what could be offered if there were room for it, which is another matter from one moment to the next."""
+    if workload.cache_problem is not None:
+        return (NONE,)
+    return (NONE, RAM) if _no_disk(workload) else (NONE, RAM, DISK)
+
+
 def _no_disk(workload: Workload) -> str | None:
-    if not workload.team.alone:
-        return "several ranks would write the same file"
     if workload.cache_dir is None:
         return "no folder for it: give cache_dir="
     return disk_problem(workload.source)
@@ -69,8 +76,9 @@ def _too_large(kind: str, workload: Workload) -> str | None:
     needed = cached_bytes(workload.content(replace(Settings(), augmentation=workload.augmentation)))
     room = budget_bytes(kind, workload.cache_dir)
     if kind == DISK:
-        # What does not stay in memory would be read from the disk in every epoch, which a probe does not see.
-        room = min(room, budget_bytes(RAM, None))
+        # What does not stay in memory would be read from the disk in every epoch, which a probe does not see. All ranks
+        # of a machine map the same file.
+        room = min(room, memory_budget(memory_facts()))
     if needed <= room:
         return None
     where = "memory" if kind == RAM else "disk and memory"

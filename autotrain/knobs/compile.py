@@ -23,6 +23,9 @@ from autotrain.knobs.base import Choices, Effect, Knob, Side
 from autotrain.settings import Settings, Value
 from autotrain.workload import Workload
 
+RANKS = "what may crash is measured in a process of its own, which several ranks cannot share"
+"""Why several ranks compile nothing yet."""
+
 GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes with CUDA graphs: a step's kernels are launched as one, into memory that the next step writes over."""
 
@@ -81,7 +84,7 @@ def _problem(mode: str, workload: Workload) -> str | None:
     if workload.task.step is not None:
         return "a step of your own is given the model itself, not a compiled one"
     if not workload.team.alone:
-        return "what may crash is measured in a process of its own, which several ranks cannot share"
+        return RANKS
     if _compiled_already(workload.model):
         return "the model is compiled already"
     if sys.platform != "linux":

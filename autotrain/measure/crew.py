@@ -19,7 +19,7 @@ from autotrain.engine.heap import kept_heap
 from autotrain.engine.restore import untouched
 from autotrain.errors import AutotrainError
 from autotrain.measure.drive import Resident
-from autotrain.measure.failure import candidate
+from autotrain.measure.failure import RanksLostError, answered, candidate
 from autotrain.team import ALONE, Team
 from autotrain.workload import Workload
 
@@ -44,17 +44,23 @@ def call_all(workload: Workload, function: Callable[..., Any], *arguments: Any, 
 
     Raises:
         CandidateError: it failed on some rank.
+        RanksLostError: a rank is gone.
     """
     told = {name: value for name, value in options.items() if name != "report"}
     team = workload.team
-    team.shared(Call(function=function, arguments=arguments, options=told, augmentation=workload.augmentation))
+    with answered():
+        team.shared(Call(function=function, arguments=arguments, options=told, augmentation=workload.augmentation))
     with _interrupting(team), candidate(), team.region():
         return function(workload, *arguments, **options)
 
 
 def dismiss(team: Team, problem: AutotrainError | None = None) -> None:
-    """End ``follow`` on the other ranks; it raises the problem there, if there is one."""
-    if not team.alone:
+    """End ``follow`` on the other ranks; it raises the problem there, if there is one.
+
+    Raises:
+        RanksLostError: a rank is gone.
+    """
+    with answered():
         team.shared(problem)
 
 
@@ -67,12 +73,14 @@ def follow(workload: Workload, *, warm: WarmSets) -> None:
 
     Raises:
         AutotrainError: rank 0 came to an end with it.
+        RanksLostError: a rank is gone.
     """
     workload = replace(workload, warm=warm)
     resident = Resident()
     with untouched(workload.device), kept_heap(workload.device), _ignoring():
         while True:
-            call = workload.team.shared(None)
+            with answered():
+                call = workload.team.shared(None)
             if call is None:
                 return
             if isinstance(call, AutotrainError):
@@ -110,6 +118,8 @@ def _serve(workload: Workload, call: Call, resident: Resident) -> None:
     try:
         with candidate(), workload.team.region():
             call.function(workload, *call.arguments, **options)
+    except RanksLostError:
+        raise
     except (AutotrainError, KeyboardInterrupt) as problem:
         log.debug("%s: %s", call.function.__name__, problem)  # rank 0 knows
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autotrain.engine.rig import Rig
+from autotrain.engine.sharded import CAREFUL
 from autotrain.knobs.gradients import gradient_bytes
 from autotrain.measure.clock import Clock
 from autotrain.measure.drive import RESIDENT, ComputeDrive, resident_batches
@@ -91,7 +92,8 @@ def exchange(workload: Workload, settings: Settings) -> Exchange:
         batches = clock.team.together(lambda: resident_batches(rig, RESIDENT))
         loading_s = (clock.now() - started) / RESIDENT
         drive = ComputeDrive(rig, clock, batches)
-        drive.step()
+        for _ in range(CAREFUL):  # which exchange gradients in a way of their own
+            drive.step()
         drive.synchronize()
         usual_s = max(1e-6, clock.team.largest(_turn(drive, 1, clock)))
         steps = max(1, math.ceil(TURN_S / usual_s))

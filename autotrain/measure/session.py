@@ -56,6 +56,12 @@ class Job:
     """What the base learning rate is multiplied by at evenly spaced places of the planned training, first step to last;
     empty in sessions of earlier versions."""
 
+    processes: int = 1
+    """Processes that train together."""
+
+    machines: int = 1
+    """Machines that they are on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:

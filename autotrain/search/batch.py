@@ -16,6 +16,7 @@ from autotrain.measure.drive import synchronize
 from autotrain.measure.session import LargestBatch
 from autotrain.settings import Settings
 from autotrain.workload import Workload
+from autotrain.world import world
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ def largest_batch(workload: Workload, settings: Settings, *, time_s: float) -> L
     """Double the batch until memory, dataset or time end it; return the largest tried and its rate.
 
     On CUDA running out of memory is met and survived. On a CPU it would end the process, so there the bytes that a
-    batch keeps for the backward pass are counted, and no batch is tried that would not fit.
+    batch keeps for the backward pass are counted, and no batch is tried that would not fit, beside those of the other
+    ranks on the machine, which share its memory.
 
     Args:
         workload: what is trained.
@@ -50,12 +52,13 @@ def largest_batch(workload: Workload, settings: Settings, *, time_s: float) -> L
 def _double(rig: Rig, batch: HostBatch, limit_s: float) -> LargestBatch:
     started = perf_counter()
     per_image = _kept_bytes(rig, batch) / batch.count if rig.device.type == "cpu" else None
-    fits = int(memory_facts().budget_bytes * (1 - KEEP_FREE) / per_image) if per_image else None
+    own_bytes = memory_facts().budget_bytes * (1 - KEEP_FREE) / world().local_world_size
+    fits = int(own_bytes / per_image) if per_image else None
     reference = _rate(rig, batch, repeats=2)
     best, rate, repeats = batch.count, reference, 1
     while True:
         size = batch.count * repeats * 2
-        if size > len(rig.workload.source):
+        if size * world().world_size > len(rig.workload.source):
             limit = "the dataset has no more images"
             break
         if fits is not None and size > fits:

@@ -43,6 +43,8 @@ def needs_guard(settings: Settings, default: Settings) -> bool:
 def guard(workload: Workload, candidate: Settings, default: Settings, *, steps: int, parts: int = 1) -> Guard:
     """Train the same first ``steps`` batches with the candidate and with the default, and compare.
 
+    Several ranks of a model that lies in parts do it together; what rank 0 returns counts.
+
     Raises:
         CandidateError: a run failed.
     """
@@ -84,13 +86,18 @@ class Guardian:
         shares: list[tuple[str, float]] = []
         with _trial(self.workload, settings, self.steps) as trial:
             own = trial.first_step()
-            problem = _first_problem(first_checks(own, first, noise), shares)
+            problem = self._agreed(_first_problem(first_checks(own, first, noise), shares))
             if problem is not None:
                 return _verdict(candidate, (own.loss,), (), problem, shares)
             outcome = trial.others(self.steps, parts=self.parts)
         runs = [self._run(reference, number).outcome for number in range(1 + OTHER_ORDERS)]
-        problem = _first_problem(outcome_checks(outcome, runs, noise), shares)
+        problem = self._agreed(_first_problem(outcome_checks(outcome, runs, noise), shares))
         return _verdict(candidate, outcome.losses, tuple(run.losses for run in runs), problem, shares)
+
+    def _agreed(self, problem: str | None) -> str | None:
+        """Return what rank 0 finds, as far as that decides whether all ranks go on."""
+        found = bool(self.workload.team.first(float(problem is not None)))
+        return (problem or "as rank 0 has found") if found else None
 
     def _as_default(self, candidate: Settings, *, only: Side | None = None) -> Settings:
         """Return the candidate with what changes the rounding as in the default, on one side or on both."""

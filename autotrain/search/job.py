@@ -16,6 +16,7 @@ def job_facts(workload: Workload, machine: Machine) -> Job:
     """Return what people and plans want to know about a workload."""
     device = workload.device
     model = workload.model
+    ranks = workload.team.world
     return Job(
         model=type(model).__name__,
         parameters=sum(entry.numel() for entry in model.parameters()),
@@ -31,6 +32,8 @@ def job_facts(workload: Workload, machine: Machine) -> Job:
         threads=torch.get_num_threads(),
         planned_images=planned_images(workload),
         schedule=schedule_shape(workload),
+        processes=ranks.world_size,
+        machines=max(1, ranks.world_size // ranks.local_world_size),
     )
 
 

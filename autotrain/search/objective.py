@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from autotrain.data.caching import RAM
 from autotrain.diagnose.demand import predict
 from autotrain.measure.contender import LED_IN, HeatOptions
 from autotrain.measure.heat import Cost
@@ -18,7 +20,7 @@ OPEN_END_IMAGES = 1_000_000
 def training_s(session: Session, measurement: Measurement) -> float:
     """Return the predicted seconds of the planned training: start-up, compiling, and its images at the measured rate.
 
-    A cache was measured full; the first epoch, which fills it, runs at the rate without one.
+    A cache was measured full; images that it lacks, all those of a first epoch, run at the rate without one.
     """
     begin_s = measurement.startup_s + measurement.compile_s
     return begin_s + _epochs_s(session, measurement.settings, measurement.rate.value)
@@ -29,7 +31,7 @@ def cost(session: Session, settings: Settings) -> Cost:
     images = planned(session)
     if settings.cache == Settings().cache:
         return Cost(images=images)
-    filling = min(images, session.job.samples)
+    filling = filling_images(session, settings)
     return Cost(fixed_s=filling / uncached_rate(session, settings), images=max(1, images - filling))
 
 
@@ -57,8 +59,24 @@ def _epochs_s(session: Session, settings: Settings, rate: float) -> float:
     images = planned(session)
     if settings.cache == Settings().cache:
         return images / rate
-    filling = min(images, session.job.samples)
+    filling = filling_images(session, settings)
     return filling / min(rate, uncached_rate(session, settings)) + (images - filling) / rate
+
+
+def caches(session: Session, settings: Settings) -> int:
+    """Return how many caches share out the images: one in memory for each process, one on disk for each machine."""
+    return session.job.processes if settings.cache == RAM else session.job.machines
+
+
+def filling_images(session: Session, settings: Settings) -> int:
+    """Return how many images of the planned training are not in a cache yet.
+
+    With one cache they are those of the first epoch. Of several each sees an ever other part of every epoch: after
+    ``n`` epochs an image has been through one of ``W`` with probability ``1 - (1 - 1/W)**n``.
+    """
+    images, samples, count = planned(session), session.job.samples, caches(session, settings)
+    seen = 1.0 - math.pow(1.0 - 1.0 / count, images / samples)
+    return min(images, round(count * samples * seen))
 
 
 def uncached_rate(session: Session, settings: Settings) -> float:

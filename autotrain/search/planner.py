@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import autotrain
+from autotrain.data.caching import RAM
 from autotrain.diagnose.finding import Finding
 from autotrain.hardware.machine import Machine
 from autotrain.knobs.registry import without_each
@@ -17,7 +18,7 @@ from autotrain.plan.evidence import Evidence, Verdict, Worth
 from autotrain.plan.plan import Plan
 from autotrain.plan.provenance import Provenance
 from autotrain.search.duel import HALF_WIDTH
-from autotrain.search.objective import uncached_rate
+from autotrain.search.objective import caches, uncached_rate
 from autotrain.search.recorder import describe
 from autotrain.search.strength import policy_words
 from autotrain.settings import Settings
@@ -43,6 +44,7 @@ def plan_of(session: Session, finding: Finding | None) -> Plan:
     chosen, job, machine = session.chosen or session.default, session.job, session.machine
     values = session.default.as_dict()
     variants = {name: replace(chosen, **{name: values[name]}) for name in chosen.changes(session.default)}  # type: ignore[arg-type]
+    hosts = [entry.host for entry in session.exchange.ranks] if session.exchange is not None else []
     made = Provenance(
         hardware=machine.fingerprint,
         cpu=machine.cpu.name,
@@ -55,7 +57,8 @@ def plan_of(session: Session, finding: Finding | None) -> Plan:
         batch_size=job.batch_size,
         image_size=job.image_size,
         device=job.device,
-        processes=len(session.exchange.ranks) if session.exchange is not None else 0,
+        processes=len(hosts) or job.processes,
+        processes_per_machine=hosts.count(hosts[0]) if hosts else job.processes // job.machines,
     )
     return Plan(settings=chosen, evidence=evidence_of(session, finding, variants), provenance=made, seed=job.seed)
 
@@ -197,14 +200,26 @@ def _rate(session: Session, record: DuelRecord | None, *, of_candidate: bool) ->
     return measured.rate if measured else None
 
 
+def _filling_words(session: Session, chosen: Settings) -> str:
+    """Return how long it takes until a cache is full, and at what rate, as a sentence."""
+    rate, count = uncached_rate(session, chosen), caches(session, chosen)
+    if count == 1:
+        return f"the cache is filled in the first epoch, at about {rate:,.0f} images/s; the rates are of those after it"
+    half, most = (1 + math.ceil(math.log(missing) / math.log(1 - 1 / count)) for missing in (0.5, 0.1))
+    whose = "processes" if chosen.cache == RAM else "machines"
+    return (
+        f"each of {count} {whose} fills a cache of its own, the first epoch at about {rate:,.0f} images/s; half of "
+        f"what it reads is there by epoch {half}, nine tenths by epoch {most}; the rates are of full caches"
+    )
+
+
 def _sentences(session: Session, finding: Finding | None, won: bool) -> Iterator[str]:
     if finding is not None:
         yield from finding.evidence
         if finding.remedy is not None and finding.predicted_gain is not None:
             yield f"{finding.remedy_words}: predicted to give {finding.predicted_gain:.2f}x"
     if won and session.chosen is not None and session.chosen.cache != session.default.cache:
-        rate = uncached_rate(session, session.chosen)
-        yield f"the cache is filled in the first epoch, at about {rate:,.0f} images/s; the rates are of those after it"
+        yield _filling_words(session, session.chosen)
     record = session.final_duel
     if not won and record is not None and session.final_ratio is not None:
         words = describe(record.candidate, record.baseline)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,17 +14,18 @@ from autotrain.diagnose.finding import Bottleneck, Finding
 from autotrain.diagnose.rules import COMPUTE_KNOBS, diagnose
 from autotrain.engine.heap import kept_heap
 from autotrain.engine.restore import untouched
-from autotrain.engine.rig import Rig
-from autotrain.errors import AutotrainError, CandidateError, TaskError
+from autotrain.errors import AutotrainError, CandidateError, TaskError, first_line
 from autotrain.hardware.machine import Machine
 from autotrain.hardware.storage import cold_read
-from autotrain.knobs.base import Effect, Side
+from autotrain.knobs.base import Choices, Effect, Side
+from autotrain.knobs.cache import possible
 from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import Space, canonical, default_settings, key, legal_space
 from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.crew import dismiss, follow
 from autotrain.measure.exchange import Exchange, exchange
+from autotrain.measure.failure import RanksLostError
 from autotrain.measure.isolate import why_not
 from autotrain.measure.measurement import Kind
 from autotrain.measure.profile import StageProfile, profile
@@ -32,6 +33,7 @@ from autotrain.measure.session import LargestBatch, Session
 from autotrain.search.attribution import attribute
 from autotrain.search.batch import largest_batch
 from autotrain.search.budget import ATTRIBUTION_END, Budget
+from autotrain.search.check import check
 from autotrain.search.events import Diagnosed, Event, Interrupted, Noted, Observer, Stage, Started, silent
 from autotrain.search.job import job_facts
 from autotrain.search.narrow import RACED, fastest_ways, measure_contents
@@ -119,19 +121,29 @@ def run_probe(
     Raises:
         AutotrainError: the task itself does not work; what fails for a candidate only is recorded.
     """
-    clock = clock or Clock()
-    if options.isolate and not workload.team.alone:
-        raise TaskError("isolate: a process of its own for every measurement cannot be shared by several ranks")
-    with untouched(workload.device), kept_heap(workload.device):
-        prober = Prober(workload, machine, options, observer, clock)
-        problem: AutotrainError | None = None
-        try:
-            return prober.run()
-        except AutotrainError as raised:
-            problem = raised
-            raise
-        finally:
-            dismiss(workload.team, problem)
+    with _all_told(workload):
+        if options.isolate and not workload.team.alone:
+            raise TaskError("isolate: a process of its own for every measurement cannot be shared by several ranks")
+        with untouched(workload.device), kept_heap(workload.device):
+            return Prober(workload, machine, options, observer, clock or Clock()).run()
+
+
+@contextmanager
+def _all_told(workload: Workload) -> Iterator[None]:
+    """Let the other ranks go at the end, however that comes: nobody is left to wait for what nobody will ask."""
+    try:
+        yield
+    except RanksLostError as lost:
+        raise CandidateError(str(lost)) from lost
+    except BaseException as raised:
+        words = f"rank 0 came to an end with {type(raised).__name__}: {first_line(raised)}"
+        with suppress(RanksLostError):
+            dismiss(workload.team, raised if isinstance(raised, AutotrainError) else CandidateError(words))
+        raise
+    try:
+        dismiss(workload.team)
+    except RanksLostError as lost:
+        raise CandidateError(str(lost)) from lost
 
 
 def assist_probe(workload: Workload) -> None:
@@ -141,7 +153,10 @@ def assist_probe(workload: Workload) -> None:
         AutotrainError: the probe came to an end with it.
     """
     with closing(WarmSets(warm_samples(workload), workload.cache_dir)) as warm:
-        follow(workload, warm=warm)
+        try:
+            follow(workload, warm=warm)
+        except RanksLostError as lost:
+            raise CandidateError(str(lost)) from lost
 
 
 class Prober:
@@ -211,11 +226,30 @@ class Prober:
 
     def _prove(self, tournament: Tournament) -> Settings:
         """Return the settings that have beaten the default, or the default."""
-        if self.options.study is not None:
-            tournament.share(self.study)
-        chosen = Proof(self.recorder, tournament, self.budget, self._tell).choose()
-        if self.options.study is not None and chosen != self.space.default:
-            self.study.conclude(chosen)
+        proof = Proof(self.recorder, tournament, self.budget, self._tell)
+        if self.options.study is None:
+            return proof.choose()
+        tournament.share(self.study)
+        chosen = proof.choose()
+        if chosen == self.space.default:
+            return chosen
+        self.study.conclude(chosen)
+        return self._shared(chosen, tournament, proof)
+
+    def _shared(self, chosen: Settings, tournament: Tournament, proof: Proof) -> Settings:
+        """Return a near equal that another machine has concluded with meanwhile, if it is proven here too."""
+        tournament.share(self.study)
+        other = tournament.equal_elsewhere(chosen)
+        if other is None:
+            return chosen
+        self._tell(Noted(words=f"another machine came first: {describe(other, self.space.default)}"))
+        before = self.session.duels
+        try:
+            if proof.holds(other):
+                return other
+        except KeyboardInterrupt:
+            self.recorder.note(interrupted=True)
+        self.recorder.note(duels=(*self.session.duels[len(before) :], *before))  # the last one is that of the choice
         return chosen
 
     def _legal_space(self, only: Mapping[str, Sequence[Value]]) -> Space:
@@ -245,7 +279,11 @@ class Prober:
         """Open the study before anything is measured; one of other choices or another default is another study."""
         task = self.workload.task
         own = [getattr(entry, "__qualname__", type(entry).__qualname__) for entry in (task.step, task.collate)]
-        choices = [(name, entry.allowed) for name, entry in self.space.choices.items()]
+        space = self.space
+        if "cache" not in (self.options.fixed or {}):  # what there is room for now is no other study
+            kept = dict.fromkeys((space.default.cache, *possible(self.workload)))
+            space = replace(space, choices={**space.choices, "cache": Choices(allowed=tuple(kept))})
+        choices = [(name, entry.allowed) for name, entry in space.choices.items()]
         facts = self.space.default.as_dict(), choices, self.workload.source.name, own
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
         name = f"{self.session.job.fingerprint}-{self.session.machine.fingerprint}-{digest}"
@@ -258,14 +296,17 @@ class Prober:
             "default": describe(self.space.default, Settings()),
             "objective": "predicted seconds of the planned training",
         }
-        return Study(
-            self.space,
+        study = Study(
+            space,
             seed=self.workload.seed,
             path=options.study,
             name=name,
             sampler=options.sampler,
             facts=told,
         )
+        if options.study is not None:
+            self._tell(Noted(words=f"study {name}: {study.words()}"))
+        return study
 
     def _default(self) -> None:
         default = self.space.default
@@ -397,7 +438,10 @@ class Prober:
         self.recorder.note(attributions=found)
 
     def _advise(self, chosen: Settings) -> None:
-        if self.options.advise_batch and not self.session.interrupted and not self.budget.brief:
+        parts = (
+            chosen.sharding == FULL and not self.workload.team.alone
+        )  # no rank can train on a larger batch by itself
+        if self.options.advise_batch and not parts and not self.session.interrupted and not self.budget.brief:
             self._tell(Stage(title="largest batch"))
             limit_s = max(2.0, min(8.0, self.budget.left_s))
             advice: LargestBatch | None = self.recorder.run(
@@ -407,16 +451,6 @@ class Prober:
 
     def _tell(self, event: Event) -> None:
         self.observer(event)
-
-
-def check(workload: Workload, settings: Settings) -> None:
-    """Load one batch and run model and loss on it.
-
-    Raises:
-        TaskError: they do not fit together.
-    """
-    with Rig(workload, settings) as rig, rig.active():
-        rig.check(rig.input.next())
 
 
 def warm_files(recorder: Recorder) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from autotrain.errors import CandidateError
 from autotrain.knobs.micro_batches import indivisible
 from autotrain.measure.contender import HeatOptions
+from autotrain.measure.crew import apart
 from autotrain.measure.measurement import Kind
 from autotrain.measure.session import DuelRecord, Guard, Session
 from autotrain.search.budget import DUEL_END, PLAY_OFF_END, Budget
@@ -86,6 +87,10 @@ class Proof:
                 return finalist if self.wins(finalist) else self._default
         return self._default
 
+    def holds(self, settings: Settings) -> bool:
+        """Tell whether settings pass the guard and beat the default."""
+        return self._passes_guard(settings) and self.wins(settings)
+
     def _passes_guard(self, finalist: Settings) -> bool:
         if not needs_guard(finalist, self._default):
             return True
@@ -108,10 +113,11 @@ class Proof:
     def _guard_length(self, finalist: Settings) -> tuple[int, int]:
         """Return the steps of the guard's runs, and of how many parts of a batch they train on one."""
         workload = self._recorder.workload
+        images = apart(workload).batch_size  # of this rank
         affordable = GUARD_SHARE * self._budget.total_s / (GUARD_RUNS * step_s(self._session, self._default))
         steps = max(LEAST_GUARD_STEPS, min(MOST_GUARD_STEPS, int(affordable)))
         whole = indivisible(workload) is not None or finalist.compile != Settings().compile
-        most = 1 if whole else max(1, workload.batch_size // LEAST_PART)
+        most = 1 if whole else max(1, images // LEAST_PART)
         return steps, min(most, math.ceil(steps / affordable))
 
     def wins(self, finalist: Settings) -> bool:

@@ -12,6 +12,7 @@ from autotrain.diagnose.demand import bound, predict
 from autotrain.engine.loop import OUT_OF_MEMORY
 from autotrain.engine.rig import Rig
 from autotrain.errors import CandidateError
+from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import KNOBS
 from autotrain.measure.burst import CEILING, SCREENING, BurstOptions, MakeDrive, burst, gpu_conditions
 from autotrain.measure.clock import Clock
@@ -23,8 +24,10 @@ from autotrain.measure.heat import DISTURBED, Cost, Heat, HeatInterrupted, HeatO
 from autotrain.measure.isolate import Child
 from autotrain.measure.measurement import Kind, Measurement, Window
 from autotrain.measure.session import Failed, Session
+from autotrain.search.check import check
 from autotrain.search.duel import duel
 from autotrain.search.events import Measured, Measuring, Noted, Observer, Skipped
+from autotrain.search.guard import guard
 from autotrain.settings import Settings
 from autotrain.workload import Workload
 
@@ -99,7 +102,8 @@ class Recorder:
     ) -> Result:
         """Call ``function(workload, *arguments, **options)``, in a child process where one of the settings is risky.
 
-        Of several ranks all call what trains; the first one alone does the rest, on its part of the batches.
+        Of several ranks all call what trains, and what needs the model where each has a part of it; the first one alone
+        does the rest, on its part of the batches.
 
         Args:
             function: of a module; takes ``report=`` where that is given.
@@ -121,7 +125,7 @@ class Recorder:
             options["report"] = report
         workload = self.workload
         if not workload.team.alone:
-            if function in (heat, duel, one_burst, exchange):
+            if of_all_ranks(function, settings):
                 result: Result = call_all(workload, function, *arguments, **options)
                 return result
             workload = apart(workload)
@@ -330,6 +334,12 @@ def one_burst(workload: Workload, settings: Settings, *, make_drive: MakeDrive, 
     """Measure settings alone."""
     with Rig(workload, settings) as rig:
         return burst(rig, make_drive=make_drive, options=options)
+
+
+def of_all_ranks(function: Callable[..., Any], settings: Sequence[Settings]) -> bool:
+    """Tell whether all ranks do something at once: what trains in step, and what needs a model that lies in parts."""
+    parts = any(entry.sharding == FULL for entry in settings)
+    return function in (heat, duel, one_burst, exchange) or (parts and function in (check, guard))
 
 
 def risky(settings: Settings) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from autotrain.settings import Settings
 
@@ -76,7 +77,8 @@ def rounding(model: nn.Module, bits: int, *, chance: bool = False) -> Iterator[N
 
     with torch.no_grad():
         for entry in model.parameters():
-            entry.copy_(rounded(entry, bits, chance=chance))
+            own = entry.to_local() if isinstance(entry, DTensor) else entry
+            own.copy_(rounded(own, bits, chance=chance))
     handles = [model.register_forward_pre_hook(inputs)]
     handles += [module.register_forward_hook(outputs) for module in model.modules() if not any(module.children())]
     try:

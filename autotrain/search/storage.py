@@ -119,9 +119,14 @@ def this_run() -> str:
     return f"{place()} {os.getpid()} {_began(os.getpid())}"
 
 
+def machine_of(run: str) -> str:
+    """Return where a run is: host and process namespace."""
+    return run.rpartition(" ")[0].rpartition(" ")[0]
+
+
 def is_elsewhere(run: str) -> bool:
     """Tell whether a run is that of another machine."""
-    return run.rpartition(" ")[0].rpartition(" ")[0] != place()
+    return machine_of(run) != place()
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:

@@ -16,7 +16,16 @@ from autotrain.errors import SettingsError, StudyError
 from autotrain.knobs.registry import Space
 from autotrain.measure.measurement import Measurement
 from autotrain.search.samplers import AUTO, DEFAULT, Exhaustive, Member, strategy
-from autotrain.search.storage import REASON, RETRY, RUN, is_elsewhere, open_study, shown_to_people, this_run
+from autotrain.search.storage import (
+    REASON,
+    RETRY,
+    RUN,
+    is_elsewhere,
+    machine_of,
+    open_study,
+    shown_to_people,
+    this_run,
+)
 from autotrain.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 
 MEASUREMENT = "measurement"
 CHOICE = "choice"
+"""User attribute of a trial that is none: settings that have won. Trials have an order that all machines agree on."""
+
 OBJECTIVE = "predicted seconds of the planned training"
 MOST_WAITING = 64
 """Enqueued settings that are looked at for one batch; beyond them the sampler's come."""
@@ -105,22 +116,43 @@ class Study:
                 f"study '{self._study.study_name}': a measurement in it cannot be read ({problem}). Give a new file"
             ) from problem
 
+    def words(self) -> str:
+        """Return what is in it, for people who want to know whether they share it."""
+        trials = self._study.get_trials(deepcopy=False)
+        measured = sum(MEASUREMENT in trial.user_attrs for trial in trials)
+        if not trials:
+            return "new: no other probe has begun to measure this job on machines of this kind"
+        return f"goes on, with {measured} measurement{'s' * (measured != 1)} of other probes"
+
     def conclude(self, settings: Settings) -> None:
-        """Store the settings that have won here, unless another machine's have been stored before."""
-        if self.concluded() is None:
-            self._study.set_user_attr(CHOICE, {"settings": settings.as_dict(), RUN: self._run})
+        """Append the settings that have won here; whose record is the first one is known to all, see ``concluded``."""
+        record = create_trial(
+            state=TrialState.FAIL,
+            user_attrs={
+                CHOICE: settings.as_dict(),
+                RUN: self._run,
+                REASON: "no trial, but what has won on this machine",
+                RETRY: True,
+            },
+        )
+        with _quiet():
+            self._study.add_trial(record)
 
     def concluded(self) -> Settings | None:
-        """Return the settings that have won on another machine; None where there are none.
+        """Return the settings that have won on the machine that was first to conclude; None where that is this one.
+
+        A machine that probes again concludes again: its last word counts.
 
         Raises:
             StudyError: another version of autotrain wrote them.
         """
-        stored = self._study.user_attrs.get(CHOICE)
-        if stored is None or not is_elsewhere(str(stored.get(RUN, ""))):
+        trials = [trial for trial in self._study.get_trials(deepcopy=False) if CHOICE in trial.user_attrs]
+        runs = [str(trial.user_attrs.get(RUN, "")) for trial in trials]
+        if not runs or not is_elsewhere(runs[0]):
             return None
+        theirs = [trial for trial, run in zip(trials, runs, strict=True) if machine_of(run) == machine_of(runs[0])]
         try:
-            return Settings.from_dict(stored["settings"])
+            return Settings.from_dict(theirs[-1].user_attrs[CHOICE])
         except (KeyError, TypeError, SettingsError) as problem:
             raise StudyError(
                 f"study '{self._study.study_name}': the choice in it cannot be read ({problem}). Give a new file"

@@ -380,14 +380,28 @@ class Tournament:
         self._resume(study)
         self._preferred = study.concluded()
 
+    def equal_elsewhere(self, chosen: Settings) -> Settings | None:
+        """Return what has won on another machine, where it is something else and a near equal here; else None."""
+        session = self._recorder.session
+        seconds = {entry.settings: training_s(session, entry) for entry in candidates(session)}
+        other = self._preferred
+        if other is None or other == chosen or not {other, chosen} <= seconds.keys():
+            return None
+        return other if seconds[other] <= SHARED_TIE * seconds[chosen] else None
+
     def _resume(self, study: Study) -> None:
         """Take over what an earlier run of the study measured, so far as this run has not measured it itself."""
         session = self._recorder.session
         known = {entry.settings for entry in session.of(Kind.FULL)}
-        earlier = [entry for entry in study.earlier() if entry.settings not in known]
+        earlier = [entry for entry in study.earlier() if entry.settings not in known and self._has_room(entry.settings)]
         if earlier:
             log.info("the study brings %d measurements of an earlier run", len(earlier))
             self._recorder.note(measurements=(*earlier, *session.measurements))
+
+    def _has_room(self, settings: Settings) -> bool:
+        """Tell whether a cache that another run could have can be had here and now."""
+        offered = self._space.choices.get("cache")
+        return offered is None or settings.cache in (self._space.default.cache, *offered.allowed)
 
 
 def _start_s(turn: float, options: HeatOptions) -> float:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from autotrain.data.batch import HostBatch
@@ -109,6 +111,7 @@ class Trial:
                 for name, entry in self.model.named_buffers():
                     if name in buffers:
                         entry.copy_(buffers[name])
+        loss = self._mean(loss)
         self._losses.append(loss)
         before = self._parameters, self._buffers
         self._parameters, self._buffers = self._read(), self._read_buffers()
@@ -132,7 +135,7 @@ class Trial:
         skips = 0
         for _ in range(steps - len(self._losses)):
             loss, skipped = self._train(self.rig.move(next_batch(self.rig)), parts)
-            self._losses.append(loss)
+            self._losses.append(self._mean(loss))
             skips += skipped
         losses = tuple(torch.stack([loss.float() for loss in self._losses]).tolist())
         moved = _difference(self._read(), self._parameters)
@@ -140,7 +143,7 @@ class Trial:
         evaluation = math.nan
         if math.isfinite(losses[-1]):
             self.held_batch = held or next_batch(self.rig)
-            evaluation = self._evaluate(self.held_batch)
+            evaluation = float(self._mean(torch.tensor(self._evaluate(self.held_batch))))
         return Outcome(
             losses=losses,
             skipped=skips,
@@ -154,6 +157,11 @@ class Trial:
         before = 0.0 if scaler is None else scaler.get_scale()
         loss = self.rig.train(batch, parts=parts)
         return loss, scaler is not None and scaler.get_scale() < before
+
+    def _mean(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of all ranks, which decide alike by it whether they go on."""
+        team = self.rig.workload.team
+        return loss if team.alone else torch.tensor(team.total(float(loss))[0] / team.world.world_size)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -220,11 +228,29 @@ def silence(model: nn.Module) -> None:
 
 
 def excerpt(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy of at most ``EXCERPT`` elements in host memory, the same ones whatever the memory format."""
+    """Return a copy of at most ``EXCERPT`` elements in host memory, the same ones whatever the memory format.
+
+    Of a tensor that lies in parts on the ranks it is that of the whole, for which all of them have to ask.
+    """
     tensor = tensor.detach()
+    if isinstance(tensor, DTensor):
+        tensor = whole(tensor)
     dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
     stride = -(-dense.numel() // EXCERPT) | 1  # odd, so that it meets every channel of the usual even numbers
     return dense.reshape(-1)[::stride].to("cpu", torch.float32, copy=True)
+
+
+def whole(tensor: DTensor) -> torch.Tensor:
+    """Return all of a tensor whose rows lie on the ranks as ``torch.chunk`` deals them; all ranks do it together.
+
+    Not by the tensor's own mesh: torch remembers that of an equal one before, whose group may be gone.
+    """
+    own, rows = tensor.to_local(), -(-tensor.shape[0] // dist.get_world_size())
+    part = own.new_zeros((rows, *tensor.shape[1:]))
+    part[: len(own)] = own
+    parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, part)
+    return torch.cat(parts)[: tensor.shape[0]]
 
 
 def next_batch(rig: Rig) -> HostBatch:

@@ -15,9 +15,10 @@ from autotrain.measure.burst import SCREENING
 from autotrain.measure.clock import Clock
 from autotrain.measure.session import Session
 from autotrain.search.budget import Budget
+from autotrain.search.check import check
 from autotrain.search.events import Observer, Stage, silent
 from autotrain.search.job import job_facts
-from autotrain.search.probe import CHECK_S, check, warm_files, warm_samples
+from autotrain.search.probe import CHECK_S, warm_files, warm_samples
 from autotrain.search.proof import Proof
 from autotrain.search.recorder import Recorder
 from autotrain.search.tournament import Tournament

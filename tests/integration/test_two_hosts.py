@@ -17,7 +17,7 @@ import pytest
 import ranked
 import torch
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("one_thread", "own_draws"), pytest.mark.slow]
 
 ADDRESSES = ("10.213.77.1", "10.213.77.2")
 PORT = 29477
@@ -88,7 +88,7 @@ def ended(*processes: subprocess.Popen[str], timeout: float = 150.0) -> list[tup
 
 
 def test_a_training_on_two_hosts_loses_one_and_goes_on(hosts: tuple[Host, Host], tmp_path: Path) -> None:
-    """Alone on one host for a while, then on two again, it ends where one process would have ended."""
+    """Having lost each other, and gone on from the last checkpoint, they end where one process would have ended."""
     first, second = hosts
     options = {"SLOW_S": 0.4, "AUTOTRAIN_PATIENCE": 5}
     one, other = first.start(tmp_path, nodes="2", **options), second.start(tmp_path, nodes="2", **options)
@@ -103,4 +103,8 @@ def test_a_training_on_two_hosts_loses_one_and_goes_on(hosts: tuple[Host, Host],
     run("ip", "-n", second.name, "link", "set", second.interface, "up")
     results = ended(first.start(tmp_path, nodes="2"), second.start(tmp_path, nodes="2"))
     assert [code for code, _ in results] == [0, 0], results
-    assert torch.load(tmp_path / "end-0.pt")["steps"] == 6 * ranked.STEPS
+    alone = ranked.facts(ranked.train(ranked.network(), duration="6ep"))
+    for rank in (0, 1):
+        end = torch.load(tmp_path / f"end-{rank}.pt")
+        assert end["steps"] == alone["steps"] == 6 * ranked.STEPS
+        torch.testing.assert_close(end["weights"], alone["weights"], rtol=1e-4, atol=1e-6)
