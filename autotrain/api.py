@@ -455,7 +455,9 @@ def _proven(
     options = replace(options, only=plan.settings, budget_s=budget_s, study=None, compile="off")
     if workload.team.leads:
         log.warning(
-            "%s: made with other numbers of processes, so it is put to the proof first, for about %.0f s", name, budget_s
+            "%s: made with other numbers of processes; it is put to the proof first, for about %.0f s",
+            name,
+            budget_s,
         )
     probed = _probe(workload, machine, options, progress=progress, observer=observer)
     if probed.plan.settings != plan.settings and workload.team.leads:
