@@ -21,6 +21,14 @@ from typing import Any
 import psutil
 import pytest
 
+_given = os.environ.get("OPENBLAS_NUM_THREADS")
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # several processes of tests share the cores, and idle threads would spin
+import numpy  # noqa: F401 (reads it)
+import scipy.linalg  # noqa: F401 (has a BLAS of its own)
+
+del os.environ["OPENBLAS_NUM_THREADS"]
+if _given is not None:
+    os.environ["OPENBLAS_NUM_THREADS"] = _given
 os.environ["AUTOTRAIN_PILLOW_SIMD"] = "/nonexistent/pillow-simd"  # tests do not depend on what a user has built
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what is to run in the background
@@ -32,6 +40,11 @@ ALONE = {
     "unit/hardware/test_programs.py",
 }
 """Files whose tests depend on how fast something is, or on what else runs."""
+
+LONGEST = tuple(
+    f"integration/test_{name}.py" for name in ("ranks", "probe", "resume", "two_hosts", "probing_ranks", "isolation")
+)
+"""Files that take a minute or so: they come first, so that no process is left with one of them at the end."""
 
 GRACE_S = 5.0
 """How long processes and threads may take to end that were told to before the test ended."""
@@ -299,10 +312,13 @@ def one_thread(nothing_leaks: None) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what depends on how fast something is."""
-    for item in items:
-        if str(item.path.relative_to(Path(__file__).parent)) in ALONE:
+    """Mark what depends on how fast something is; have what takes long begin first."""
+    files = {item: str(item.path.relative_to(Path(__file__).parent)) for item in items}
+    for item, file in files.items():
+        if file in ALONE:
             item.add_marker(pytest.mark.alone)
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(files[item], len(LONGEST)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -232,6 +232,7 @@ def search(laboratory, machine, tiny_model, monkeypatch):
         fixed=None,
         advise_batch=False,
         before_training=False,
+        sampler="auto",
         **options,
     ):
         task = Task(**{"model": tiny_model(), "dataset": tensors(), "batch_size": 8, "device": "cpu", **options})
@@ -243,6 +244,7 @@ def search(laboratory, machine, tiny_model, monkeypatch):
             advise_batch=advise_batch,
             before_training=before_training,
             fixed=fixed,
+            sampler=sampler,
         )
         session = run_probe(
             workload, machine, options=probe_options, observer=observer or (lambda event: None), clock=laboratory
@@ -352,7 +354,7 @@ def test_before_a_training_too_short_for_it_there_is_no_search(search, laborator
     by_clock = {"duration": "1h", "fixed": {"compile": "none"}}
     study = {"study": tmp_path / "study.db"}
     for asked in ({"budget_s": 60.0}, {"before_training": False}, {"augmentation": "auto"}, study, by_clock):
-        searched, _ = search(**{"budget_s": None, "before_training": True, **asked})
+        searched, _ = search(**{"budget_s": None, "before_training": True, "sampler": "random", **asked})
         assert not searched.too_short
         assert len(searched.measurements) > 3
 
