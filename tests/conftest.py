@@ -23,8 +23,8 @@ import pytest
 
 _given = os.environ.get("OPENBLAS_NUM_THREADS")
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # several processes of tests share the cores, and idle threads would spin
-import numpy  # noqa: F401 (reads it)
-import scipy.linalg  # noqa: F401 (has a BLAS of its own)
+import numpy  # noqa: E402, F401 (reads it)
+import scipy.linalg  # noqa: E402, F401 (has a BLAS of its own)
 
 del os.environ["OPENBLAS_NUM_THREADS"]
 if _given is not None:
