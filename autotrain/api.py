@@ -431,7 +431,8 @@ def _settled(
         probed = _probe(workload, machine, options, progress=progress, observer=observer)
         return probed.plan, probed.session
     name = str(source) if isinstance(source, str | Path) else "the plan"
-    given = applicable(given, workload, machine, name=name)
+    with workload.team.region():
+        given = applicable(given, workload, machine, name=name)
     if prove and made_for_others(given, workload):
         return _proven(given, workload, machine, options, progress=progress, observer=observer, name=name)
     return given, None

@@ -18,6 +18,7 @@ from autotrain.knobs.compile import RANKS
 from autotrain.knobs.gradients import FULL
 from autotrain.knobs.registry import KNOBS, canonical, illegal
 from autotrain.knobs.sharding import needs_sharding
+from autotrain.measure.failure import answered
 from autotrain.plan.plan import Plan
 from autotrain.preparation import device_of, prepare_workload
 from autotrain.search.planner import provenance
@@ -58,7 +59,8 @@ def here(task: Task, team: Team) -> tuple[Workload, Machine]:
 
 def _agree(facts: Facts, machine: Machine, team: Team) -> None:
     """Compare what ranks are to train, and learn which of them share this one's cores."""
-    said = team.everyone((socket.gethostname(), facts, place(), affinity()))
+    with answered():
+        said = team.everyone((socket.gethostname(), facts, place(), affinity()))
     problem = disagreement([(host, own) for host, own, _, _ in said])
     if problem is not None:
         raise TaskError(problem)

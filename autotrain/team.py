@@ -263,4 +263,6 @@ def _leave(pid: int) -> None:
 
 def loss_of_ranks(problem: BaseException) -> bool:
     """Tell whether an error of torch's says that other ranks are gone, or too slow to answer."""
-    return isinstance(problem, dist.DistError) or (isinstance(problem, RuntimeError) and "gloo" in str(problem).lower())
+    if isinstance(problem, dist.DistError):
+        return True
+    return isinstance(problem, RuntimeError) and dist.is_initialized() and "gloo" in str(problem).lower()

@@ -136,7 +136,7 @@ class CheckpointFolder:
 
     def saved(self) -> list[Saved]:
         """Return the checkpoints that are there, the latest first."""
-        return sorted(self._matching(_NAME), key=lambda entry: -entry.step)
+        return sorted(self._matching(_NAME), key=lambda entry: (-entry.step, -_written_s(entry.path)))
 
     def best(self) -> Saved | None:
         """Return the best by the metric, if one was kept."""
@@ -273,6 +273,14 @@ def _refusal(problem: BaseException | None) -> str | None:
     return None
 
 
+def _written_s(path: Path) -> float:
+    """Return when a file was written; of two of one step the later one has seen the epoch's evaluation."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -305,6 +313,8 @@ def _copied(value: Any, *where: object) -> Any:
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
         entries = [_copied(entry, *where, place) for place, entry in enumerate(value)]
         return entries if isinstance(value, list) else tuple(entries)
+    if isinstance(value, set):
+        return {_plain(entry, where) for entry in value}
     return _plain(value, where)
 
 
@@ -314,6 +324,8 @@ def _plain(value: Any, where: Sequence[object]) -> Any:
         value = value.item()
     if value is None or type(value) in _READABLE:
         return value
+    if type(value) is tuple:  # a key
+        return tuple(_plain(entry, where) for entry in value)
     if isinstance(value, bool | int | float | str):  # of a class of its own, such as an enumeration
         return next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
     place = ".".join(map(str, where))

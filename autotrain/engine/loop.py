@@ -281,6 +281,7 @@ class _Run:
         ended = self.course.ended(self.step, self.elapsed_s)
         if self.epoch.steps and (ended or self.step % self.course.steps_per_epoch == 0):
             self._close_epoch()  # an earlier run was ended before it could
+            ended = ended or self.course.ended(self.step, self.elapsed_s)
         self.mark = perf_counter()
         while not ended and not self._told():
             ended = self._epoch()
@@ -486,6 +487,8 @@ class _Run:
         )
         self.history.append(record)
         self.epoch = self._tally()
+        if self.agreed_s is not None:
+            self.agreed_s = self.team.first(self.live_s)
         self.observer(EpochDone(record=record))
         if self.keeps:
             self._settle()  # what could not be written is not the best so far

@@ -35,6 +35,7 @@ class Pulse:
     def __init__(self, team: Team) -> None:
         self._team = team
         self._heard: Callable[[], list[list[float]]] | None = None
+        self._usual_s = 0.0
 
     def start(self, elapsed_s: float, *, due: bool) -> None:
         """Say something before the first step; ``due`` is about the state after the next step."""
@@ -53,8 +54,9 @@ class Pulse:
         rows = self._heard()
         self._heard = self._team.begin(elapsed_s, step_s, float(signal), float(due_next))
         first = rows[0]
+        self._usual_s = min(first[1], 2 * self._usual_s) if self._usual_s else first[1]
         return Beat(
-            elapsed_s=first[0] + first[1],  # one step ago
+            elapsed_s=first[0] + self._usual_s,  # one step ago, which may have held a checkpoint
             step_s=first[1],
             signal=int(max(row[2] for row in rows)),
             due=bool(first[3]),

@@ -127,6 +127,7 @@ class Step:
     def __call__(self, content: Any) -> torch.Tensor:
         """Train on a batch; return its loss, detached and on the device."""
         self._passing, self._updating = True, False
+        self._drop_others()
         careful = self._parallel is not None and self._parallel.careful
         loss = self._carefully(content) if careful else self._passes(content)
         self._passing, self._updating = False, True
@@ -161,7 +162,8 @@ class Step:
     def again(self) -> None:
         """Forget what a batch that did not fit into memory has left, before it is trained on in more parts."""
         self._passing = False
-        self._drop()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_others()
 
     def close(self) -> None:
         """Let go of the other ranks, and of what refers back to this step."""
@@ -227,7 +229,7 @@ class Step:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def update(self) -> None:
-        """Clip the gradients, take the optimizer's step with them, and drop them, the whole model's."""
+        """Clip the gradients, take the optimizer's step with them, and drop them."""
         scaler, optimizer = self.scaler, self.optimizer
         self._updating = True
         if scaler is None:
@@ -239,12 +241,11 @@ class Step:
                 self._clip()
             scaler.step(optimizer)
             scaler.update()
-        self._drop()
+        optimizer.zero_grad(set_to_none=True)
         self._updating = False
 
-    def _drop(self) -> None:
-        """Drop all gradients; those that no optimizer takes would add up."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def _drop_others(self) -> None:
+        """Drop the gradients that this optimizer does not take, which would add up; another one has had its time."""
         for entry in self._others:
             entry.grad = None
 

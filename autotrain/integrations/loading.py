@@ -61,8 +61,6 @@ def input_settings(plan: Plan, workload: Workload, machine: Machine) -> Settings
         for knob in KNOBS
         if knob.side_of(wanted[knob.name]) is not Side.COMPUTE or knob.name == "memory_format"
     }
-    if inputs["cache"] == "disk" and workload.team.world.is_distributed:
-        inputs["cache"] = own["cache"]  # several ranks would write the same file
     settings = Settings(**{**own, **inputs})  # type: ignore[arg-type]
     made = replace(plan.provenance, task="", model="", batch_size=0, processes=0)  # those are the trainer's
     reduced = replace(plan, settings=settings, provenance=made)

@@ -48,11 +48,14 @@ def logging_to(paths: Sequence[Path]) -> Iterator[FitObserver]:
     with ExitStack() as stack:
         logs = {path: open_log(path) for path in paths}
         failed: set[Path] = set()
+        lost: set[Path] = set()
         for log in logs.values():
             stack.callback(log.close)
 
         def observe(event: FitEvent) -> None:
             for path, log in logs.items():
+                if path in lost:
+                    continue
                 try:
                     if isinstance(event, Resumed):
                         log.go_on(event.step)
@@ -62,6 +65,8 @@ def logging_to(paths: Sequence[Path]) -> Iterator[FitObserver]:
                     if path not in failed:
                         logger.warning("log: %s; training does not stop for that", problem)
                     failed.add(path)
+                    if isinstance(event, Resumed):  # what cannot be read must not be written over
+                        lost.add(path)
 
         yield observe
 
@@ -109,7 +114,8 @@ class _Rows:
             self.rows = [row for row in self.read() if int(row["step"]) <= step]
 
     def write(self, record: EpochRecord) -> None:
-        """Add a row."""
+        """Add a row; what goes on may close an epoch once more."""
+        self.rows = [row for row in self.rows if int(row["step"]) < record.step]
         self.rows.append(values_of(record))
         write_text(self.path, self.text(), LOG)
 

@@ -238,6 +238,8 @@ class Prober:
 
     def _shared(self, chosen: Settings, tournament: Tournament, proof: Proof) -> Settings:
         """Return a near equal that another machine has concluded with meanwhile, if it is proven here too."""
+        if self.session.interrupted:
+            return chosen
         tournament.share(self.study)
         other = tournament.equal_elsewhere(chosen)
         if other is None:
@@ -280,7 +282,8 @@ class Prober:
         task = self.workload.task
         own = [getattr(entry, "__qualname__", type(entry).__qualname__) for entry in (task.step, task.collate)]
         space = self.space
-        if "cache" not in (self.options.fixed or {}):  # what there is room for now is no other study
+        if self.options.study is not None and "cache" not in (self.options.fixed or {}):
+            # What there is room for now makes no other study.
             kept = dict.fromkeys((space.default.cache, *possible(self.workload)))
             space = replace(space, choices={**space.choices, "cache": Choices(allowed=tuple(kept))})
         choices = [(name, entry.allowed) for name, entry in space.choices.items()]
@@ -438,10 +441,9 @@ class Prober:
         self.recorder.note(attributions=found)
 
     def _advise(self, chosen: Settings) -> None:
-        parts = (
-            chosen.sharding == FULL and not self.workload.team.alone
-        )  # no rank can train on a larger batch by itself
-        if self.options.advise_batch and not parts and not self.session.interrupted and not self.budget.brief:
+        in_parts = chosen.sharding == FULL and not self.workload.team.alone
+        # No rank could train on a larger batch by itself where the model lies in parts.
+        if self.options.advise_batch and not in_parts and not self.session.interrupted and not self.budget.brief:
             self._tell(Stage(title="largest batch"))
             limit_s = max(2.0, min(8.0, self.budget.left_s))
             advice: LargestBatch | None = self.recorder.run(

@@ -113,7 +113,7 @@ class Proof:
     def _guard_length(self, finalist: Settings) -> tuple[int, int]:
         """Return the steps of the guard's runs, and of how many parts of a batch they train on one."""
         workload = self._recorder.workload
-        images = apart(workload).batch_size  # of this rank
+        images = workload.batch_size if workload.team.alone else apart(workload).batch_size  # of this rank
         affordable = GUARD_SHARE * self._budget.total_s / (GUARD_RUNS * step_s(self._session, self._default))
         steps = max(LEAST_GUARD_STEPS, min(MOST_GUARD_STEPS, int(affordable)))
         whole = indivisible(workload) is not None or finalist.compile != Settings().compile

@@ -202,9 +202,10 @@ class Study:
             reason = known or accept(settings)
             if reason is None:
                 batch.append((trial, settings))
-            elif known:
-                # Samplers learn from pruned trials, that they were bad, and not from failed ones.
-                self.fail(trial, known, retry=True)
+            elif known or self._member(settings) not in self._sampler.members:
+                # Samplers learn from pruned trials, that they were bad, and not from failed ones; what another machine
+                # has enqueued and this one has no room for is left to others.
+                self.fail(trial, known or reason, retry=True)
             else:
                 self.prune(trial, reason)
         return batch

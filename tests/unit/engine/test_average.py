@@ -128,3 +128,14 @@ def test_a_buffer_that_the_model_gets_later_is_nobodys_average(model: Any) -> No
     average.update_parameters(model)
     assert torch.equal(average.module.halves, model.halves)
     assert torch.equal(average.module.relative_position_index, model.relative_position_index)
+
+
+def test_a_mask_of_infinities_stays_one(tiny_model: Callable[..., nn.Module]) -> None:
+    model = tiny_model()
+    model.register_buffer("attention", torch.tensor([0.0, float("-inf")]))
+    average = Average(model, DECAY)
+    for step in range(3):
+        with torch.no_grad():
+            model[0].weight += step
+        average.update_parameters(model)
+    assert torch.equal(average.module.attention, model.attention)

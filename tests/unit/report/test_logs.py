@@ -165,6 +165,35 @@ def test_a_log_that_cannot_be_written_does_not_end_the_training(
     assert {entry.name for entry in tmp_path.iterdir()} == {name, "other.csv"}
 
 
+def test_an_epoch_that_is_closed_again_has_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with logging_to([path]) as observe:
+        observe(epoch(1))
+        observe(epoch(2))
+    with logging_to([path]) as observe:
+        observe(Resumed(step=10, path=tmp_path / "checkpoint.pt"))
+        observe(epoch(2))
+        observe(epoch(3))
+    assert [row["epoch"] for row in rows(path)] == ["1", "2", "3"]
+
+
+def test_a_log_that_cannot_be_read_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("before\n")
+
+    def stale(self: Path, **options: object) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as storage, logging_to([path]) as observe:
+        storage.setattr(Path, "read_text", stale)
+        observe(Resumed(step=5, path=tmp_path / "checkpoint.pt"))
+        observe(epoch(2))
+    assert path.read_text() == "before\n"
+    assert "Stale file handle" in caplog.text
+
+
 def test_several_logs_at_once(tmp_path: Path) -> None:
     with logging_to([tmp_path / "a.jsonl", tmp_path / "b.csv"]) as observe:
         observe(epoch(1))
