@@ -6,6 +6,7 @@ import atexit
 import gc
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -265,4 +266,4 @@ def loss_of_ranks(problem: BaseException) -> bool:
     """Tell whether an error of torch's says that other ranks are gone, or too slow to answer."""
     if isinstance(problem, dist.DistError):
         return True
-    return isinstance(problem, RuntimeError) and dist.is_initialized() and "gloo" in str(problem).lower()
+    return isinstance(problem, RuntimeError) and re.search(r"\bgloo\b", str(problem), re.IGNORECASE) is not None
