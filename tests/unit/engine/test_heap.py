@@ -37,6 +37,10 @@ def page_faults(size):
         torch.ones(size, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+def fewest_page_faults(size):
+    # What else asks for memory may cut up a hole once; blocks that are not kept are new in every round.
+    return min(page_faults(size) for _ in range(3))
+
 def in_child(measure):
     reading, writing = os.pipe()
     if child := os.fork():
@@ -51,10 +55,10 @@ with kept_heap(cuda):
     figures["on another device"] = page_faults(LARGER)
 with kept_heap(cpu):
     page_faults(BLOCK)
-    figures["within"] = page_faults(BLOCK)
+    figures["within"] = fewest_page_faults(BLOCK)
     with kept_heap(cpu):
-        figures["nested"] = page_faults(BLOCK)
-    figures["after the nested"] = page_faults(BLOCK)
+        figures["nested"] = fewest_page_faults(BLOCK)
+    figures["after the nested"] = fewest_page_faults(BLOCK)
     figures["forked"] = in_child(lambda: page_faults(LARGER))
 figures["after"] = page_faults(LARGER)
 try:
@@ -73,7 +77,7 @@ with Rig(prepare_workload(task), Settings(workers=0)) as rig:
     figures["rig at rest"] = page_faults(LARGER)
     with rig.active():
         page_faults(BLOCK)
-        figures["rig active"] = page_faults(BLOCK)
+        figures["rig active"] = fewest_page_faults(BLOCK)
     figures["rig at rest again"] = page_faults(LARGER)
 print(json.dumps(figures))
 """
