@@ -224,9 +224,9 @@ def fit(
     workload, machine = here(task if given is None else with_policy(task, given), team)
     check(training, workload, found)
     if training.logs:
-        from autotrain.report.logs import open_log
+        from autotrain.report.logs import check_logs
 
-        team.leaders(lambda: [open_log(path) for path in training.logs] and None)
+        team.leaders(lambda: check_logs(training.logs))
     given, session = _settled(
         given, workload, machine, options, source=plan, prove=found is None, progress=progress, observer=observer
     )

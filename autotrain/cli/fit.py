@@ -102,9 +102,9 @@ def _check(options: FitOptions) -> None:
     """Find what cannot work before anything is loaded."""
     check_writable(options.save, "--save")
     if options.log is not None:
-        from autotrain.report.logs import open_log
+        from autotrain.report.logs import check_logs
 
-        open_log(options.log)
+        check_logs([options.log])
     options.fixed()
     if options.plan is None:
         return

@@ -193,7 +193,7 @@ class _Run:
             log.warning("adapt: not with several processes, whose steps wait for each other")
         self.adapter = Adapter(rig, machine) if training.adapt and self.team.alone else None
         self.held_out = None if rig.workload.validation is None else HeldOut(rig, machine)
-        self.training, self.metrics, self.halve = training, training.metrics, training.halve
+        self.training = training
         self.ema: Average | None = None
         if training.ema is not None:
             if rig.sharded:
@@ -420,11 +420,11 @@ class _Run:
         rig, parts = self.rig, 2 * self.rig.step.parts
         statistics = has_batch_statistics(rig.step.model)
         reason = indivisible(rig.workload)
-        if self.halve is False or parts > images:
+        if self.training.halve is False or parts > images:
             raise CandidateError(f"step {self.step}: {words}. Take a smaller batch")
         if reason is not None:
             raise CandidateError(f"step {self.step}: {words}, and {reason}. Take a smaller batch")
-        if statistics and not self.halve:
+        if statistics and not self.training.halve:
             raise CandidateError(
                 f"step {self.step}: {words}. In halves the model's batch statistics would be those of smaller batches: "
                 "allow that with halve=True, or take a smaller batch"
@@ -469,7 +469,7 @@ class _Run:
         started = perf_counter()
         seconds = started - epoch.started
         score = self._evaluate() if self.rig.workload.validation is not None else None
-        if score is None and self._told() and self.rig.workload.validation is not None:
+        if score is None and self.rig.workload.validation is not None:  # a signal came
             self.unclosed = True
             return
         record = EpochRecord(
@@ -506,7 +506,7 @@ class _Run:
     def _evaluate(self) -> Score | None:
         average = None if self.ema is None else self.ema.module
         told = self._told if self.keeps else None  # else nobody would go on with the evaluation
-        return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.metrics, told=told)
+        return evaluate(self.rig, held_out=self.held_out, model=average, metrics=self.training.metrics, told=told)
 
     def _mean(self, loss: torch.Tensor) -> float:
         """Return the mean of a sum of losses over the ranks; each has weighed its own by its part of the batches."""

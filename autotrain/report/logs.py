@@ -71,6 +71,16 @@ def logging_to(paths: Sequence[Path]) -> Iterator[FitObserver]:
         yield observe
 
 
+def check_logs(paths: Sequence[Path]) -> None:
+    """Find before a training what its logs could not do in it.
+
+    Raises:
+        TaskError: as ``open_log``.
+    """
+    for path in paths:
+        open_log(path)
+
+
 def open_log(path: Path) -> Log:
     """Return the log of a name, made sure that it can be written; folders on the way to it are made.
 
